@@ -1,0 +1,106 @@
+"""Every error a user can meet. The message says what is wrong and the remedy; the code is stable.
+
+`at` is a JSON pointer into the spec where one field is to blame. Messages never echo the caller's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class PurlError(Exception):
+    """Base of all: a stable `code`, a readable message, and perhaps the field to blame."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, at: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(f"{message}: {remedy}" if remedy else message)
+        self.at = at
+
+
+class InvalidSpec(PurlError):
+    """The spec contradicts itself or asks for what does not exist."""
+
+    code = "invalid_spec"
+
+
+class UnknownName(InvalidSpec):
+    """A model or data set that is not in the catalog."""
+
+    code = "unknown_name"
+
+    def __init__(self, *, kind: str, known: Sequence[str], at: str) -> None:
+        super().__init__(f"there is no such {kind}", at=at, remedy=f"use one of {', '.join(known)}")
+
+
+class UnreachableSparsity(PurlError):
+    """No policy can reach the target on this network."""
+
+    code = "unreachable_sparsity"
+
+    def __init__(self, *, asked: float, low: float, high: float) -> None:
+        super().__init__(
+            f"sparsity {asked:g} can't be reached on this network",
+            at="/targets/sparsity",
+            remedy=f"ask for a value from {low:.6g} to {high:.6g}",
+        )
+
+
+class MissingData(PurlError):
+    """The data set's files are not where the workers look."""
+
+    code = "missing_data"
+
+
+class WeightsDontFit(PurlError):
+    """The uploaded weights belong to another architecture, or are not finite."""
+
+    code = "weights_dont_fit"
+
+
+class MissingWeights(PurlError):
+    """The spec names an upload that this service does not have."""
+
+    code = "missing_weights"
+
+
+class BadWeightsFile(PurlError):
+    """The upload is not a safetensors file that we accept."""
+
+    code = "bad_weights_file"
+
+
+class ShapeMismatch(PurlError):
+    """The model and the data set do not go together."""
+
+    code = "shape_mismatch"
+
+
+class NotEnoughData(PurlError):
+    """The data set has fewer images than the spec's splits need."""
+
+    code = "not_enough_data"
+
+
+class NotEnoughResources(PurlError):
+    """The cluster can never fit what the job asks for."""
+
+    code = "not_enough_resources"
+
+
+class SearchStuck(PurlError):
+    """No runner of the search is healthy, or none has answered, for too long."""
+
+    code = "search_stuck"
+
+
+class EnvironmentFailed(PurlError):
+    """The environment raised in the same place again and again."""
+
+    code = "environment_failed"
+
+
+class VerificationFailed(PurlError):
+    """What was read back from the written checkpoint differs from what was measured before."""
+
+    code = "verification_failed"
