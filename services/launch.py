@@ -1,0 +1,136 @@
+"""Starts the processes of attempts and checks, and ends them to the last one.
+
+A launcher is told what to run and hands back a handle: a JSON object that only launchers look into, kept in the
+attempt's row so that a later dispatcher finds the same processes again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from purlkit import processes
+
+log = logging.getLogger(__name__)
+
+Handle = dict[str, Any]
+
+# A Ray driver was measured to need 2 s to take its own processes down on SIGTERM.
+GRACE_SECONDS = 5.0
+
+# The shell holds the process back until its handle is on record, and then becomes it: same id, same start. Should
+# whoever launches it die before, the pipe closes, `read` fails and nothing was ever started.
+HELD_BACK = 'read -r go && exec "$@" </dev/null'
+
+
+class Launcher(Protocol):
+    """What the dispatcher needs of the place where attempts run."""
+
+    def launch(
+        self,
+        env: Mapping[str, str],
+        *,
+        module: str,
+        log_path: Path,
+        record: Callable[[Handle], object] = ...,
+    ) -> Handle:
+        """Start `python -m module` with these settings; it does nothing before `record` has returned."""
+
+    def alive(self, handle: Handle) -> bool:
+        """False once it is certain that the process has ended. Of what can't be seen from here, the lease tells."""
+
+    def ask_to_drain(self, handle: Handle) -> None:
+        """Let the process know that it should save its work and leave."""
+
+    def end(self, handle: Handle) -> None:
+        """End the process and everything that it started; fine to repeat."""
+
+
+class LocalLauncher:
+    """Attempts as processes of this machine, each in a session of its own."""
+
+    def __init__(self, *, grace_seconds: float = GRACE_SECONDS) -> None:
+        self._grace_seconds = grace_seconds
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def launch(
+        self,
+        env: Mapping[str, str],
+        *,
+        module: str,
+        log_path: Path,
+        record: Callable[[Handle], object] = lambda _: None,
+    ) -> Handle:
+        self._reap()
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        # The service's own settings stay here, its database's password among them.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PURL_")}
+        with log_path.open("ab") as output:
+            child = subprocess.Popen(
+                ["/bin/sh", "-c", HELD_BACK, "sh", sys.executable, "-m", module],
+                env=inherited | dict(env),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._children[child.pid] = child
+        handle = _handle(child.pid)
+        assert child.stdin is not None
+        # A broken pipe: somebody has ended it already, which whoever watches the handle will find.
+        with suppress(BrokenPipeError), child.stdin as go:
+            record(handle)
+            go.write(b"go\n")
+        return handle
+
+    def alive(self, handle: Handle) -> bool:
+        if not _is_here(handle):
+            return not _is_of_an_earlier_boot(handle)
+        alive = processes.is_alive(handle["pid"], handle["started"])
+        self._reap()
+        return alive
+
+    def ask_to_drain(self, handle: Handle) -> None:
+        if _is_here(handle) and processes.is_alive(handle["pid"], handle["started"]):
+            os.kill(handle["pid"], signal.SIGTERM)
+
+    def end(self, handle: Handle) -> None:
+        # An id with another owner means that nothing is left: members of a session keep its id from being given away.
+        if not _is_here(handle) or processes.start_ticks(handle["pid"]) not in (None, handle["started"]):
+            return
+        left = processes.end_session(handle["pid"], grace_seconds=self._grace_seconds)
+        if left:
+            log.error("the kernel won't let go of the processes %s of session %d", left, handle["pid"])
+        self._reap()
+
+    def _reap(self) -> None:
+        """Take note of children that have ended, or they would pile up as zombies."""
+        for pid, child in list(self._children.items()):
+            if child.poll() is not None:
+                self._children.pop(pid, None)
+
+
+def _handle(pid: int) -> Handle:
+    return {"pid": pid, "started": processes.start_ticks(pid), "host": socket.gethostname(), **_namespace()}
+
+
+def _namespace() -> dict[str, str]:
+    """Within what a process id means anything: one boot of one kernel, and in it one container."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return {"boot": boot, "namespace": str(Path("/proc/self/ns/pid").readlink())}
+
+
+def _is_here(handle: Handle) -> bool:
+    return {**handle, "host": socket.gethostname(), **_namespace()} == handle
+
+
+def _is_of_an_earlier_boot(handle: Handle) -> bool:
+    return bool(handle["host"] == socket.gethostname() and handle["boot"] != _namespace()["boot"])
