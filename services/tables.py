@@ -1,0 +1,211 @@
+"""The tables. Times are whole milliseconds of UTC by the database's clock; nothing here is peculiar to SQLite."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Enum, ForeignKey, Index, MetaData, String, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from services.states import AttemptState, JobState
+
+Json = dict[str, Any]
+
+# SQL's NULL, rather than the JSON document `null`: "has a result" is then one question.
+_JSON = JSON(none_as_null=True)
+
+
+def _words(kind: type[StrEnum]) -> Enum:
+    """A state as its word. A plain string in the database, so that a new state needs no change of a type there."""
+    return Enum(kind, native_enum=False, length=16, values_callable=lambda states: [state.value for state in states])
+
+
+class Base(DeclarativeBase):
+    # Every constraint has a name, or a later migration could not change it on SQLite.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {
+        int: BigInteger,
+        Json: _JSON,
+        JobState: _words(JobState),
+        AttemptState: _words(AttemptState),
+    }
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "CASE WHEN state IN ('succeeded', 'failed', 'cancelled') THEN (result IS NULL) <> (error IS NULL)"
+            " ELSE result IS NULL AND error IS NULL END",
+            name="ended_with_one_of_result_and_error",
+        ),
+        Index("ix_jobs_queue", "state", "priority", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    version: Mapped[int] = mapped_column()  # moved by every change of the row
+    state: Mapped[JobState]
+    requested: Mapped[str | None] = mapped_column(String(16))  # cancel or pause, not yet acknowledged
+    name: Mapped[str | None] = mapped_column(Text)
+    spec: Mapped[Json]
+    fingerprint: Mapped[str] = mapped_column(String(64), index=True)
+    priority: Mapped[int]
+    timeout_seconds: Mapped[float | None]
+    max_attempts: Mapped[int]
+    phase: Mapped[str | None] = mapped_column(String(32))
+    progress: Mapped[Json | None]
+    result: Mapped[Json | None]
+    error: Mapped[Json | None]
+    fruitless: Mapped[int] = mapped_column(default=0)  # attempts in a row that ended without having saved anything
+    not_before: Mapped[int]  # the queue passes over it until then
+    waiting_for: Mapped[str | None] = mapped_column(Text)  # why it has to wait until then
+    created_at: Mapped[int]
+    started_at: Mapped[int | None]
+    finished_at: Mapped[int | None]
+    resumed_at: Mapped[int | None]
+    last_heartbeat_at: Mapped[int | None]
+
+    # Two writers that read the same version can't both win, whatever the database's locks allow.
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012, SQLAlchemy declares it an instance's
+
+
+class Attempt(Base):
+    __tablename__ = "attempts"
+    __table_args__ = (
+        Index("uq_attempts_job_id_number", "job_id", "number", unique=True),
+        # The database itself refuses a second live attempt of a job.
+        Index(
+            "uq_attempts_live",
+            "job_id",
+            unique=True,
+            sqlite_where=text("state IN ('launching', 'running')"),
+            postgresql_where=text("state IN ('launching', 'running')"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    state: Mapped[AttemptState]
+    token_sha256: Mapped[str] = mapped_column(String(64))
+    handle: Mapped[Json | None]  # the launcher's; none once the processes are known to be gone
+    lease_until: Mapped[int]
+    # What the attempt was promised at its claim: a change of the settings binds later attempts only.
+    lease_seconds: Mapped[float]
+    heartbeat_seconds: Mapped[float]
+    stall_seconds: Mapped[float]
+    counter: Mapped[int | None]
+    counter_moved_at: Mapped[int | None]
+    draining: Mapped[bool] = mapped_column(default=False)
+    saved: Mapped[bool] = mapped_column(default=False)  # whether it got further than the attempt before it
+    next_seq: Mapped[int] = mapped_column(default=0)  # of its own events
+    reason: Mapped[str | None] = mapped_column(Text)
+    cause: Mapped[str | None] = mapped_column(String(32))
+    error_code: Mapped[str | None] = mapped_column(String(100))
+    error_where: Mapped[str | None] = mapped_column(Text)
+    finish_sha256: Mapped[str | None] = mapped_column(String(64))  # of its last word, so that repeating it is fine
+    created_at: Mapped[int]
+    started_at: Mapped[int | None]
+    ended_at: Mapped[int | None]
+
+
+class Event(Base):
+    __tablename__ = "events"
+    __table_args__ = (Index("uq_events_attempt_id_attempt_seq", "attempt_id", "attempt_seq", unique=True),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)  # 1, 2, 3, … within the job
+    type: Mapped[str] = mapped_column(String(32))
+    data: Mapped[Json]
+    attempt_id: Mapped[str | None] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"))
+    attempt_seq: Mapped[int | None]
+    created_at: Mapped[int]
+
+
+class EpisodeRow(Base):
+    __tablename__ = "episodes"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]  # the number of the attempt that played it last
+    data: Mapped[Json]
+
+
+class Artifact(Base):
+    """A file of an attempt, staged at first. Published ones are the job's: one for each name."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (
+        Index(
+            "uq_artifacts_published",
+            "job_id",
+            "name",
+            unique=True,
+            sqlite_where=text("published_at IS NOT NULL"),
+            postgresql_where=text("published_at IS NOT NULL"),
+        ),
+    )
+
+    attempt_id: Mapped[str] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int]
+    media_type: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[int]
+    published_at: Mapped[int | None]
+
+
+class SavedBlob(Base):
+    """Finished work that a later attempt of the job goes on from; the latest of each name."""
+
+    __tablename__ = "saved_work"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    attempt_id: Mapped[str] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"))
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int]
+    saved_at: Mapped[int]
+
+
+class UploadedWeights(Base):
+    __tablename__ = "weights"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    bytes: Mapped[int]
+    tensors: Mapped[int]
+    created_at: Mapped[int]
+
+
+class Check(Base):
+    """One dry run: a question to a short-lived worker, and its answer."""
+
+    __tablename__ = "checks"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    token_sha256: Mapped[str] = mapped_column(String(64))
+    spec: Mapped[Json]
+    fingerprint: Mapped[str] = mapped_column(String(64), index=True)
+    report: Mapped[Json | None]
+    created_at: Mapped[int]
+    expires_at: Mapped[int]  # of the token
+
+
+class IdempotencyKey(Base):
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    expires_at: Mapped[int]
