@@ -1,0 +1,73 @@
+"""The one training loop: the dense network, the retraining after each cut, and the fine-tuning all go through it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from purlkit.pruning.layers import prunable_layers
+from purlkit.pruning.masks import Mask
+from purlkit.training.generators import seeded
+from purlkit.spec import Training
+from purlkit.training.data import Images, batches, steps_per_epoch
+from purlkit.training.evaluate import mode
+
+
+def train(
+    model: nn.Module,
+    images: Images,
+    training: Training,
+    *,
+    seed: int,
+    mask: Mask | None = None,
+    on_batch: Callable[[], None] | None = None,
+    on_epoch: Callable[[int, int], None] | None = None,
+) -> None:
+    """SGD with Nesterov momentum and a cosine over all steps, by an optimiser of its own.
+
+    `seed` decides the order of the images and all else that is random; every generator is left as it was. What `mask`
+    removes is zero before, after, and after every step. `on_batch()` follows each step and may raise to stop;
+    `on_epoch(done, of)` follows each epoch. No number is read back from the device on the way.
+    """
+    layers = prunable_layers(model)
+    mask = mask or Mask.dense(layers)
+    mask.apply(layers)
+    hold = mask.holder(layers)
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        nesterov=training.momentum > 0,
+        foreach=True,
+    )
+    order = torch.Generator().manual_seed(seed)
+    steps = training.epochs * steps_per_epoch(len(images), training.batch_size)
+    step = 0
+    with seeded(seed, images.device), mode(model, training=True):
+        try:
+            for epoch in range(training.epochs):
+                for batch in batches(images, training.batch_size, order):
+                    optimizer.param_groups[0]["lr"] = cosine(training.learning_rate, step, steps)
+                    optimizer.zero_grad()
+                    functional.cross_entropy(model(batch.x), batch.y).backward()
+                    hold()
+                    optimizer.step()
+                    step += 1
+                    if on_batch is not None:
+                        on_batch()
+                if on_epoch is not None:
+                    on_epoch(epoch + 1, training.epochs)
+        finally:
+            optimizer.zero_grad()
+            # A run that diverged has NaN for gradients, and NaN times zero is NaN: removed stays removed even then.
+            mask.apply(layers)
+
+
+def cosine(rate: float, step: int, steps: int) -> float:
+    """From `rate` at step 0 down to 0 after the last."""
+    return rate * (1 + math.cos(math.pi * step / steps)) / 2
