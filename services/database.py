@@ -51,8 +51,8 @@ def _now_on_postgresql(element: now_ms, compiler: SQLCompiler, **kwargs: Any) ->
 
 
 def clock(session: Session) -> int:
-    """What time it is, for everything that is stored or compared."""
-    return session.scalars(select(now_ms())).one()
+    """What time it is, for everything that is stored or compared. Asking does not flush a half-filled row."""
+    return session.connection().execute(select(now_ms())).scalar_one()
 
 
 class Database:

@@ -1,0 +1,76 @@
+"""Dry runs: a question to a short-lived worker that may know torch, and what it answered."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from purlkit.results import CheckReport
+from purlkit.spec import JobSpec
+from services.database import clock
+from services.errors import NotFound, Unauthorized
+from services.ids import digest, is_id, new_id, new_token, opens
+from services.tables import Check
+
+# What the spec alone decides. Missing data or weights, and a full cluster, may be mended while the spec stays as it is.
+STRUCTURAL = frozenset({"invalid_spec", "unknown_name", "shape_mismatch", "unreachable_sparsity"})
+
+# Twice the 60 s that a check may take by default: an answer that comes later finds nobody waiting.
+TOKEN_SECONDS = 120.0
+
+
+def create(session: Session, spec: JobSpec, *, valid_seconds: float = TOKEN_SECONDS) -> tuple[str, str]:
+    """The id and the token that the check's worker is started with."""
+    now = clock(session)
+    session.execute(delete(Check).where(Check.report.is_(None), Check.expires_at < now))
+    token = new_token()
+    check = Check(
+        id=new_id("chk"),
+        token_sha256=digest(token),
+        spec=spec.model_dump(mode="json"),
+        fingerprint=spec.fingerprint,
+        created_at=now,
+        expires_at=now + round(valid_seconds * 1000),
+    )
+    session.add(check)
+    session.flush()
+    return check.id, token
+
+
+def authenticate(session: Session, check_id: str, token: str) -> Check:
+    check = session.get(Check, check_id) if is_id(check_id, "chk") else None
+    if check is None or not opens(token, check.token_sha256) or check.expires_at <= clock(session):
+        raise Unauthorized
+    return check
+
+
+def record(session: Session, check_id: str, report: CheckReport) -> None:
+    """The worker's answer. Earlier ones to the same question go once nobody can be waiting for them."""
+    check = session.get(Check, check_id)
+    if check is None:
+        raise NotFound("check")
+    check.report = report.model_dump(mode="json")
+    session.flush()
+    older = (Check.fingerprint == check.fingerprint, Check.id != check_id, Check.expires_at < clock(session))
+    session.execute(delete(Check).where(*older))
+
+
+def report(session: Session, check_id: str) -> CheckReport | None:
+    """The answer, once it is there."""
+    check = session.get(Check, check_id, populate_existing=True)
+    if check is None:
+        raise NotFound("check")
+    return CheckReport.model_validate(check.report) if check.report is not None else None
+
+
+def cached(session: Session, fingerprint: str) -> CheckReport | None:
+    """Layers and range of an earlier answer, never availability: data, weights and resources come and go."""
+    query = select(Check.report).where(Check.fingerprint == fingerprint, Check.report.is_not(None))
+    found = session.scalars(query.order_by(Check.id.desc()).limit(1)).first()
+    if found is None:
+        return None
+    report = CheckReport.model_validate(found)
+    reasons = tuple(reason for reason in report.reasons if reason.code in STRUCTURAL)
+    if not report.layers and not reasons:
+        return None
+    return report.model_copy(update={"reasons": reasons, "runnable": not reasons})

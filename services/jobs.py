@@ -1,0 +1,225 @@
+"""Jobs as their owners see them: submitted, looked at, asked to stop or go on."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from purlkit.errors import MissingWeights
+from purlkit.spec import JobSpec, Uploaded
+from services import events, paging, weights
+from services.database import clock
+from services.errors import IdempotencyMismatch, IllegalMove, InvalidCursor, NotFound
+from services.ids import is_id, new_id
+from services.moves import CANCELLED, end_attempt, live_attempt, lock, move_job
+from services.paging import Page
+from services.states import LIVE, AttemptState, JobState
+from services.tables import Attempt, IdempotencyKey, Job
+
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    job: Job
+    replayed: bool  # the key was known: nothing new was made
+
+
+def submit(
+    session: Session,
+    spec: JobSpec,
+    *,
+    key: str | None = None,
+    body_sha256: str | None = None,
+    keep_hours: float = 24.0,
+) -> Submitted:
+    """A new job in the queue, or the one that this key made before. Key and job are written together or not at all."""
+    spec = spec.resolve()
+    if key is None:
+        return Submitted(job=_insert(session, spec), replayed=False)
+    body_sha256 = body_sha256 or hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+    earlier = _made_before(session, key, body_sha256)
+    if earlier is not None:
+        return Submitted(job=earlier, replayed=True)
+    try:
+        with session.begin_nested():
+            job = _insert(session, spec)
+            expires_at = job.created_at + round(keep_hours * HOUR_MS)
+            session.add(IdempotencyKey(key=key, body_sha256=body_sha256, job_id=job.id, expires_at=expires_at))
+    except IntegrityError:
+        # Somebody else wrote the same key since we looked, and has committed by now.
+        earlier = _made_before(session, key, body_sha256)
+        if earlier is None:
+            raise
+        return Submitted(job=earlier, replayed=True)
+    return Submitted(job=job, replayed=False)
+
+
+def get(session: Session, job_id: str) -> Job:
+    job = session.get(Job, job_id) if is_id(job_id, "job") else None
+    if job is None:
+        raise NotFound("job")
+    return job
+
+
+def page(session: Session, *, state: JobState | None = None, limit: int = 50, after: str | None = None) -> Page[Job]:
+    """Newest first: ids sort by when they were made."""
+    query = select(Job)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if after is not None:
+        last = paging.decode(after)
+        if not is_id(last, "job"):
+            raise InvalidCursor
+        query = query.where(Job.id < last)
+    items, has_more = paging.cut(list(session.scalars(query.order_by(Job.id.desc()).limit(limit + 1))), limit)
+    return Page(items=items, has_more=has_more, next=paging.encode(items[-1].id) if has_more else None)
+
+
+def request_cancel(session: Session, job_id: str) -> Job:
+    """At once where nothing reports yet; else the attempt is told, and whatever it says then, the job is cancelled."""
+    job = lock(session, job_id)
+    if job.state is JobState.CANCELLED or job.requested == "cancel":
+        return job
+    if job.state is JobState.RUNNING:
+        return _request(session, job, "cancel")
+    _refuse_if_ended(job)
+    _end_launching(session, job, AttemptState.CANCELLED)
+    move_job(session, job, JobState.CANCELLED, error=CANCELLED)
+    return job
+
+
+def request_pause(session: Session, job_id: str) -> Job:
+    job = lock(session, job_id)
+    if job.state is JobState.PAUSED or job.requested == "pause":
+        return job
+    if job.requested == "cancel":
+        raise IllegalMove("the job is being cancelled", remedy="submit it again")
+    if job.state is JobState.RUNNING:
+        return _request(session, job, "pause")
+    _refuse_if_ended(job)
+    _end_launching(session, job, AttemptState.PAUSED)
+    move_job(session, job, JobState.PAUSED)
+    return job
+
+
+def resume(session: Session, job_id: str) -> Job:
+    """Back into the queue; a pause that was asked for but has not happened yet is taken back."""
+    job = lock(session, job_id)
+    _refuse_if_ended(job)
+    waiting, pausing = job.state is JobState.PAUSED, job.requested == "pause"
+    if not waiting and not pausing:
+        if job.resumed_at is None:
+            raise IllegalMove("the job is not paused", remedy="there is nothing to resume")
+        return job
+    job.requested = None
+    job.resumed_at = job.not_before = clock(session)
+    job.fruitless = 0
+    events.append(session, job.id, "request", {"request": "resume"})
+    if waiting:
+        move_job(session, job, JobState.QUEUED)
+    return job
+
+
+def queue_position(session: Session, job: Job) -> int | None:
+    """1 is next. None for a job that waits for nothing in the queue: it has an attempt, or is not queued."""
+    if job.state is not JobState.QUEUED or live_attempt(session, job.id) is not None:
+        return None
+    before = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
+    ahead = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED, before, ~_has_live_attempt())
+    return session.scalars(ahead).one() + 1
+
+
+def pending_reason(session: Session, job: Job) -> str | None:
+    """Why the job does not move, for a person; None when it does, or has ended."""
+    if job.state is JobState.PAUSED:
+        return "paused: resume it to go on"
+    if job.requested is not None:
+        return f"{job.requested} was asked for: waiting for the attempt to answer, or its lease to end"
+    if job.state is not JobState.QUEUED:
+        return None
+    attempt = live_attempt(session, job.id)
+    if attempt is not None:
+        return f"attempt {attempt.number} is starting"
+    wait_ms = job.not_before - clock(session)
+    if wait_ms > 0:
+        return f"retry in {math.ceil(wait_ms / 1000)} s after: {job.waiting_for or 'an earlier attempt'}"
+    ahead = (queue_position(session, job) or 1) - 1
+    if ahead:
+        return f"waiting for {_jobs(ahead)} ahead"
+    running = session.scalars(select(func.count()).select_from(Attempt).where(Attempt.state.in_(LIVE))).one()
+    return f"next in the queue; {_jobs(running)} running" if running else "next in the queue"
+
+
+def _insert(session: Session, spec: JobSpec) -> Job:
+    chosen = spec.model.weights
+    if isinstance(chosen, Uploaded) and weights.find(session, chosen.sha256) is None:
+        raise MissingWeights(
+            "these weights were never uploaded here", at="/model/weights/sha256", remedy="POST /weights first"
+        )
+    now = clock(session)
+    job = Job(
+        id=new_id("job"),
+        state=JobState.QUEUED,
+        name=spec.name,
+        spec=spec.model_dump(mode="json"),
+        fingerprint=spec.fingerprint,
+        priority=spec.priority,
+        timeout_seconds=spec.timeout_seconds,
+        max_attempts=spec.max_attempts,
+        not_before=now,
+        created_at=now,
+    )
+    session.add(job)
+    session.flush()
+    events.append(session, job.id, "state", {"state": job.state.value, "before": None, "reason": None})
+    return job
+
+
+def _made_before(session: Session, key: str, body_sha256: str) -> Job | None:
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at <= clock(session)))
+    known = session.get(IdempotencyKey, key, populate_existing=True)
+    if known is None:
+        return None
+    if known.body_sha256 != body_sha256:
+        raise IdempotencyMismatch
+    return get(session, known.job_id)
+
+
+def _request(session: Session, job: Job, what: str) -> Job:
+    job.requested = what
+    session.flush()
+    events.append(session, job.id, "request", {"request": what})
+    return job
+
+
+def _refuse_if_ended(job: Job) -> None:
+    if job.state.is_terminal:
+        raise IllegalMove(f"the job has ended: it {_ENDINGS[job.state]}", remedy="submit a new one")
+
+
+_ENDINGS = {
+    JobState.SUCCEEDED: "succeeded",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "was cancelled",
+}
+
+
+def _end_launching(session: Session, job: Job, to: AttemptState) -> None:
+    """An attempt that has not reported yet is not asked: its token stops to work."""
+    attempt = live_attempt(session, job.id)
+    if attempt is not None:
+        end_attempt(session, attempt, to, reason="before it had reported")
+
+
+def _has_live_attempt() -> ColumnElement[bool]:
+    return exists().where(Attempt.job_id == Job.id, Attempt.state.in_(LIVE))
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"

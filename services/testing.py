@@ -1,0 +1,213 @@
+"""Stand-ins that ship: a database in a folder, a launcher that starts nothing, and a worker that does as it is told."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from purlkit.results import (
+    CHECKPOINT,
+    Accuracy,
+    Candidate,
+    CheckpointRef,
+    Command,
+    Episode,
+    ErrorReport,
+    Finish,
+    Heartbeat,
+    LayerReport,
+    Outcome,
+    Phase,
+    Result,
+    Winner,
+    WorkerEvent,
+    WorkerEvents,
+)
+from purlkit.spec import JobSpec
+from services import attempts
+from services.artifacts import Blob
+from services.attempts import Claim
+from services.database import Database, upgrade
+from services.launch import Handle
+from services.settings import Settings
+from services.tables import Artifact, Attempt, Job, SavedBlob
+
+
+def settings_in(folder: Path, **environ: str) -> Settings:
+    """Settings with everything below the folder: settings_in(tmp_path, PURL_LEASE_SECONDS="2")."""
+    return Settings.from_environ({"PURL_DATA_DIR": str(folder), **environ})
+
+
+def database_in(folder: Path) -> Database:
+    """A real database, with its tables made by the real migrations."""
+    url = settings_in(folder).database_url
+    upgrade(url)
+    return Database.open(url)
+
+
+def a_spec(**changes: Any) -> JobSpec:
+    """The least spec, with the given fields in place of its own."""
+    least = {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}
+    return JobSpec.model_validate({**least, **changes}).resolve()
+
+
+def a_blob(data: bytes) -> Blob:
+    """How a store would have described these bytes."""
+    return Blob(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def an_episode(index: int, *, kind: str = "search", accuracy: float = 0.5) -> WorkerEvent:
+    """One walk over a network of two layers."""
+    episode = Episode(
+        index=index,
+        kind="greedy" if kind == "greedy" else "search",
+        actions=(1, 2),
+        rewards=(0.0, 0.5),
+        accuracies=(0.9, accuracy),
+        sparsities=(0.2, 0.4),
+        seconds=1.5,
+        runner=0,
+        weights_version=index,
+    )
+    return WorkerEvent(type="episode", data=episode.model_dump(mode="json"))
+
+
+def a_result(checkpoint: Blob) -> Result:
+    """What a finished job of one layer would say."""
+    layer = LayerReport(name="fc", kind="Linear", shape=(10, 10), weights=100, kept=10, sparsity=0.9)
+    candidate = Candidate(
+        method="global",
+        sparsity=0.9,
+        accuracy_pruned=0.5,
+        accuracy=0.9,
+        select_accuracy=0.9,
+        images_seen=1000,
+        seconds=1.0,
+        layers=(layer,),
+    )
+    return Result(
+        winner=Winner(method="global"),
+        verdict="global magnitude ships",
+        targets_met=True,
+        sparsity=0.9,
+        prunable_weights=100,
+        accuracy=Accuracy(dense=0.95, pruned=0.5, fine_tuned=0.9),
+        candidates=(candidate,),
+        checkpoint=CheckpointRef(sha256=checkpoint.sha256, bytes=checkpoint.bytes),
+        dense_sha256="0" * 64,
+        splits={"test": 100},
+        seed=0,
+        versions={"torch": "2"},
+        search_seconds=1.0,
+        search_images=1000,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    env: Mapping[str, str]
+    module: str
+    log_path: Path
+    handle: Handle
+
+
+@dataclass
+class FakeLauncher:
+    """Remembers what it was asked to start; a test decides what dies."""
+
+    launches: list[Launch] = field(default_factory=list)
+    asked_to_drain: list[Handle] = field(default_factory=list)
+    ended: list[Handle] = field(default_factory=list)
+    _dead: set[int] = field(default_factory=set)
+    _pids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def launch(
+        self,
+        env: Mapping[str, str],
+        *,
+        module: str,
+        log_path: Path,
+        record: Callable[[Handle], object] = lambda _: None,
+    ) -> Handle:
+        handle: Handle = {"pid": next(self._pids), "started": 0, "host": "here"}
+        self.launches.append(Launch(env=dict(env), module=module, log_path=log_path, handle=handle))
+        record(handle)
+        return handle
+
+    def alive(self, handle: Handle) -> bool:
+        return handle["pid"] not in self._dead
+
+    def ask_to_drain(self, handle: Handle) -> None:
+        self.asked_to_drain.append(handle)
+
+    def end(self, handle: Handle) -> None:
+        self.ended.append(handle)
+        self.die(handle)
+
+    def die(self, handle: Handle) -> None:
+        """As if by kill -9."""
+        self._dead.add(handle["pid"])
+
+
+class FakeWorker:
+    """Holds an attempt's token and says what a test wants said, straight to the database."""
+
+    def __init__(self, db: Database, claim: Claim) -> None:
+        self.db = db
+        self.claim = claim
+        self._counter = 0
+        self._said = 0
+
+    @property
+    def attempt(self) -> Attempt:
+        """As the service sees it now."""
+        with self.db.read() as session:
+            return session.get_one(Attempt, self.claim.attempt_id)
+
+    def beat(self, *, phase: Phase = Phase.SEARCH, moved: bool = True) -> Command:
+        self._counter += moved
+        with self.db.write() as session:
+            beat = Heartbeat(phase=phase, counter=self._counter)
+            return attempts.heartbeat(session, self._authenticated(), beat).command
+
+    def say(self, *events: WorkerEvent, first_seq: int | None = None) -> None:
+        first_seq = self._said if first_seq is None else first_seq
+        with self.db.write() as session:
+            batch = WorkerEvents(first_seq=first_seq, events=events)
+            attempts.record_events(session, self._authenticated(), batch)
+        self._said = max(self._said, first_seq + len(events))
+
+    def save(self, name: str, data: bytes) -> SavedBlob:
+        with self.db.write() as session:
+            return attempts.save_work(session, self._authenticated(), name, a_blob(data))
+
+    def stage(self, name: str, data: bytes) -> Artifact:
+        with self.db.write() as session:
+            return attempts.stage_artifact(
+                session, self._authenticated(), name, a_blob(data), "application/octet-stream"
+            )
+
+    def finish(self, last_word: Finish) -> Job:
+        with self.db.write() as session:
+            return attempts.finish(session, self._authenticated(), last_word)
+
+    def succeed(self, checkpoint: bytes = b"the pruned network") -> Job:
+        self.stage(CHECKPOINT, checkpoint)
+        result = a_result(a_blob(checkpoint))
+        return self.finish(Finish(outcome=Outcome.SUCCEEDED, result=result, artifacts=(CHECKPOINT,)))
+
+    def fail(self, *, code: str = "boom", where: str = "pipeline.py:1", retryable: bool = False) -> Job:
+        error = ErrorReport(code=code, message="it went wrong", where=where, retryable=retryable)
+        return self.finish(Finish(outcome=Outcome.FAILED, error=error))
+
+    def leave(self, outcome: Outcome) -> Job:
+        """Ends drained, paused or cancelled."""
+        return self.finish(Finish(outcome=outcome))
+
+    def _authenticated(self) -> Attempt:
+        with self.db.read() as session:
+            return attempts.authenticate(session, self.claim.attempt_id, self.claim.token, ended_ok=True)
