@@ -12,7 +12,6 @@ from purlkit.errors import MissingWeights, PurlError, ShapeMismatch
 from purlkit.pruning.layers import describe, prunable_layers
 from purlkit.pruning.ranking import sparsity_range, weights_to_keep
 from purlkit.results import CheckReport, ErrorReport
-from purlkit.seeds import derive
 from purlkit.spec import JobSpec, Uploaded
 from purlkit.training.data import Splits, subset
 from purlkit.training.evaluate import mode
@@ -65,7 +64,7 @@ def _build(spec: JobSpec) -> nn.Module:
     """The spec's model for its data's shape, with fresh weights; raises ShapeMismatch if they don't go together."""
     entry = catalog.dataset(spec.data.name)
     try:
-        model = models.build(spec.model, shape=entry.shape, classes=entry.classes, seed=derive(spec.seed, "initial"))
+        model = models.build_for(spec)
         with mode(model, training=False), torch.inference_mode():
             answer = model(torch.zeros(1, *entry.shape))
     except (RuntimeError, ValueError) as error:

@@ -8,10 +8,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load as load_bytes
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from purlkit.errors import BadWeightsFile, WeightsDontFit
@@ -30,26 +29,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 
 def to_bytes(tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> bytes:
     """The content of a file with these tensors and this metadata."""
-    return _with_metadata(save(dict(tensors)), metadata)
-
-
-def from_bytes(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a file's content, as `to_bytes` made it."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    return load_bytes(content), json.loads(content[8:end]).get("__metadata__", {})
-
-
-def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of the whole state_dict. Tied weights come under each of their names, so that any reader finds them all."""
-    return {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
-    }
-
-
-def to_bytes(tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> bytes:
-    """The file's content."""
-    content = safetensors.torch.save(dict(tensors))
+    content: bytes = safetensors.torch.save(dict(tensors))
     # safetensors' own writer puts metadata in an order that changes from run to run; ours is sorted. The offsets in the
     # header count from its end, so the header can be written anew.
     end = _end_of_header(content)
@@ -63,7 +43,7 @@ def from_bytes(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a file's content."""
     try:
         tensors = safetensors.torch.load(content)
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a type of number that torch has not
         raise _unreadable() from error
     return tensors, json.loads(content[8 : _end_of_header(content)]).get("__metadata__") or {}
 
@@ -103,15 +83,11 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copies the tensors into the model if all of them fit and are finite, else raises and leaves it as it was."""
     own = model.state_dict()
     missing, unexpected = own.keys() - tensors.keys(), tensors.keys() - own.keys()
-    wrong = [
-        f"{name} is {_kind(tensors[name])} and should be {_kind(own[name])}"
-        for name in sorted(own.keys() & tensors.keys())
-        if not _fits(tensors[name], own[name])
-    ]
+    wrong = [name for name in own.keys() & tensors.keys() if not _fits(tensors[name], own[name])]
     problems = [
         *([f"missing: {_some(missing)}"] if missing else []),
         *([f"unexpected: {_some(unexpected)}"] if unexpected else []),
-        *([f"of the wrong shape or type: {_some(wrong)}"] if wrong else []),
+        *([f"other than {_some(wrong, own)}"] if wrong else []),
     ]
     if problems:
         raise _unfit("; ".join(problems), "give the weights of the model that the spec names")
@@ -135,12 +111,13 @@ def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
-def _some(names: Iterable[str]) -> str:
+def _some(names: Iterable[str], kinds: Mapping[str, Tensor] | None = None) -> str:
     """The first few, and only what looks like a tensor's name: the file is a stranger's."""
     names = sorted(names)
-    shown = [name if _TENSOR_NAME.fullmatch(name.split(" ")[0]) else "(an odd name)" for name in names[:_SHOWN]]
-    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
-    return ", ".join([*shown, *more])
+    shown = [name if _TENSOR_NAME.fullmatch(name) else "(an odd name)" for name in names[:_SHOWN]]
+    if kinds is not None:
+        shown = [f"{name} {_kind(kinds[name])}" for name in names[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def recount(tensors: Mapping[str, Tensor], layers: Iterable[str]) -> tuple[int, int]:

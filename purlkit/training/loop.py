@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
-from purlkit.training.generators import seeded
 from purlkit.spec import Training
 from purlkit.training.data import Images, batches, steps_per_epoch
 from purlkit.training.evaluate import mode
+from purlkit.training.generators import seeded
 
 
 def train(
