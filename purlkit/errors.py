@@ -104,3 +104,11 @@ class VerificationFailed(PurlError):
     """What was read back from the written checkpoint differs from what was measured before."""
 
     code = "verification_failed"
+
+
+class Impossible(PurlError):
+    """What `checking` found, under the code that it was found by."""
+
+    def __init__(self, *, code: str, message: str, at: str | None) -> None:
+        super().__init__(message, at=at)
+        self.code = code

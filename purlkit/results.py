@@ -174,6 +174,13 @@ class AttemptBrief(Record):
     heartbeat_seconds: float = Field(gt=0)
 
 
+class CheckBrief(Record):
+    """Answer to GET /checks/{id}: what a dry run's checker needs."""
+
+    spec: JobSpec
+    weights_href: str | None
+
+
 class Heartbeat(Record):
     phase: Phase
     counter: int = Field(ge=0, description="moved by finished steps and batches: life, not mere breath")

@@ -110,7 +110,7 @@ class Agent(Record):
     batch_size: int = Field(32, ge=1, le=4096, description="transitions per update")
     gamma: float = Field(0.982, gt=0, le=1, description="discount")
     buffer_steps: int = Field(400, ge=1, le=1_000_000, description="the replay holds exactly the last so many steps")
-    target_update_every: int = Field(15, ge=1, le=100_000, description="updates between refreshes of the target net")
+    target_update_every: int = Field(15, ge=1, le=100_000, description="steps between refreshes of the target net")
     train_every: int = Field(1, ge=1, le=10_000, description="environment steps per update")
     exploration_fraction: float = Field(0.7, gt=0, le=1, description="share of all steps in which epsilon falls")
     final_epsilon: float = Field(0.02, ge=0, le=1, description="epsilon after that")
@@ -188,7 +188,7 @@ class JobSpec(Record):
         return self
 
     def resolve(self) -> JobSpec:
-        """The same spec with the catalog's defaults filled in and every name known; raises with the field and remedy."""
+        """The same spec with the catalog's defaults filled in and every name known; raises with field and remedy."""
         model = catalog.model(self.model.name, at="/model/name")
         dataset = self.dataset or Dataset(name=model.dataset)
         catalog.dataset(dataset.name, at="/dataset/name")

@@ -74,21 +74,24 @@ class PlayEpisode:
             [played] = runner.sample(num_episodes=1, explore=self.kind == "search")
             runner.get_metrics()
         except Exception as error:
-            return Failed(self.index, env.layer_name, f"{type(error).__name__}: {error}")
+            layer = env.layers[min(len(env.walk.actions), len(env.layers) - 1)].name
+            return Failed(self.index, layer, f"{type(error).__name__}: {error}")
         walk = env.walk
         episode = Episode(
             index=self.index,
             kind="search" if self.kind == "search" else "greedy",
-            actions=tuple(int(a) for a in walk.actions),
-            rewards=tuple(float(r) for r in walk.rewards),
-            accuracies=tuple(float(a) for a in walk.accuracies),
-            sparsities=tuple(float(s) for s in walk.sparsities),
+            actions=walk.actions,
+            rewards=walk.rewards,
+            accuracies=walk.accuracies,
+            sparsities=walk.sparsities,
             seconds=walk.seconds,
             runner=runner.worker_index,
             weights_version=self.version,
             rerun=self.rerun,
         )
-        return Played(self.index, episode, np.asarray(played.get_observations(), np.float32), bool(played.is_terminated))
+        return Played(
+            self.index, episode, np.asarray(played.get_observations(), np.float32), bool(played.is_terminated)
+        )
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class Learnt:
     """All that the agent is after so many episodes, apart from the learner's own tensors."""
 
     steps: int = 0
+    seconds: float = 0.0  # of searching, earlier attempts included
     episodes: list[Episode] = field(default_factory=list)
     policies: dict[int, Weights] = field(default_factory=dict)  # by version: episodes learnt from
 

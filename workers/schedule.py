@@ -1,7 +1,7 @@
 """Which episode is played next, and which finished one is learnt from next.
 
-Episode k acts with what was learnt from episodes up to k - lookahead, and episodes are learnt from in the order of their
-index. So which runner is faster changes nothing in the result: it is the same on one runner, on many, and after a crash.
+Episode k acts with what was learnt from episodes up to k - lookahead, and episodes are learnt from in the order of
+their index. So which runner is faster changes nothing: the result is the same on one runner, on many, after a crash.
 """
 
 from __future__ import annotations

@@ -1,0 +1,81 @@
+"""What one attempt works with: its spec, its link to the service, where data lies, and what was finished before."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from purlkit.results import AttemptBrief, Episode, Phase, Progress
+from purlkit.spec import JobSpec
+from workers.link import Link
+
+# Where each phase stands on the way from 0 to 1, by what the phases took on the demo job.
+STARTS = {
+    Phase.CHECKING: 0.0,
+    Phase.DENSE: 0.02,
+    Phase.SEARCH: 0.1,
+    Phase.POLICY: 0.9,
+    Phase.RACE: 0.91,
+    Phase.VERIFY: 0.98,
+    Phase.PUBLISH: 0.99,
+}
+
+
+@dataclass
+class Attempt:
+    brief: AttemptBrief
+    link: Link
+    datasets_dir: Path
+    scratch: Path
+    ray_address: str
+    _searching_since: float | None = field(default=None, init=False)
+    _played_here: int = field(default=0, init=False)
+
+    @property
+    def spec(self) -> JobSpec:
+        return self.brief.spec
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.spec.resources.gpus_per_runner > 0 else "cpu"
+
+    def enter(self, phase: Phase) -> None:
+        self.link.check()
+        self.link.enter(phase)
+        self.link.progress(Progress(fraction=STARTS[phase], phase=phase))
+
+    def alive(self, steps: int) -> None:
+        """Called while others work: passes their life on, and hears what the service wants."""
+        self.link.moved(steps)
+        self.link.check()
+
+    def saved(self, name: str) -> bytes | None:
+        """A piece of work that an earlier attempt of the same job finished."""
+        work = self.brief.saved.get(name)
+        return self.link.fetch(work.href) if work else None
+
+    def episode(self, episode: Episode) -> None:
+        """One more walk: into the history, and the progress moves."""
+        self.link.event("episode", episode.model_dump(mode="json"))
+        if episode.kind == "search":
+            self.link.progress(self._search_progress(episode))
+
+    def _search_progress(self, episode: Episode) -> Progress:
+        now = time.monotonic()
+        self._played_here += 1
+        if self._searching_since is None:  # the first to end here: the clock begins with it, without the start of Ray
+            self._searching_since = now - episode.seconds
+        total = self.spec.search.episodes
+        done = episode.index + 1
+        pace = (now - self._searching_since) / self._played_here
+        start, end = STARTS[Phase.SEARCH], STARTS[Phase.POLICY]
+        return Progress(
+            fraction=start + (end - start) * done / total,
+            phase=Phase.SEARCH,
+            episode=done,
+            episodes=total,
+            accuracy=episode.accuracies[-1],
+            sparsity=episode.sparsities[-1],
+            eta_seconds=pace * (total - done),
+        )

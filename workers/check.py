@@ -1,0 +1,38 @@
+"""`checking` by itself, for a dry run: `python -m workers.check`, through the same launcher as an attempt.
+
+PURL_URL, PURL_CHECK, PURL_TOKEN: where to report, as whom. PURL_DATASETS_DIR: the data root.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from purlkit.results import CheckBrief
+
+
+def main(environ: Mapping[str, str] = os.environ) -> int:
+    path = f"/checks/{environ['PURL_CHECK']}"
+    headers = {"Authorization": f"Bearer {environ['PURL_TOKEN']}"}
+    with httpx.Client(base_url=environ["PURL_URL"], headers=headers, timeout=30, trust_env=False) as http:
+        brief = CheckBrief.model_validate_json(http.get(path).raise_for_status().content)
+        # Imported only now: the service learns at once when this process can't even reach it.
+        from purlkit.check import check
+
+        with tempfile.TemporaryDirectory(prefix="purl-") as scratch:
+            weights = None
+            if brief.weights_href is not None:
+                weights = Path(scratch) / "uploaded.safetensors"
+                weights.write_bytes(http.get(brief.weights_href).raise_for_status().content)
+            report = check(brief.spec, data_root=Path(environ["PURL_DATASETS_DIR"]), weights=weights)
+        http.post(f"{path}/report", json=report.model_dump(mode="json")).raise_for_status()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

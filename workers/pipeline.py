@@ -1,0 +1,128 @@
+"""THE RECIPE, top to bottom: PuRL's Algorithm 1, then the race that the paper leaves out, then the proof.
+
+Each step first asks whether an earlier attempt of the job finished it. What comes out is the same on any number of
+runners, interrupted or not, for every random choice follows from the job's seed and the name of the choice.
+"""
+
+from __future__ import annotations
+
+from purlkit.baselines import METHODS
+from purlkit.check import check
+from purlkit.errors import Impossible
+from purlkit.pruning.policy import mask_for_alphas
+from purlkit.results import Finish, Phase
+from purlkit.spec import JobSpec
+from purlkit.verdict import choose
+from purlkit.zoo import datasets
+from workers import cluster, publish, race
+from workers.attempt import Attempt
+from workers.dense import Dense, dense_baseline, uploaded_weights
+from workers.pulse import Pulse
+from workers.search import Found, Hooks, search
+
+
+def prune(job: Attempt) -> Finish:
+    spec = job.spec
+
+    job.enter(Phase.CHECKING)
+    uploaded = uploaded_weights(job)
+    report = check(spec, data_root=job.datasets_dir, weights=uploaded)
+    if not report.runnable:
+        reason = report.reasons[0]
+        raise Impossible(code=reason.code, message=reason.message, at=reason.at)
+
+    job.enter(Phase.DENSE)
+    splits = datasets.load(spec.data, job.datasets_dir, device=job.device)
+    dense = dense_baseline(job, splits, uploaded)
+
+    job.enter(Phase.SEARCH)
+    with cluster.connected(job.ray_address):
+        cluster.check_fits(spec.resources)
+        pulse = Pulse(already=job.link.counter)
+        found = _search(job, dense, pulse)
+
+        job.enter(Phase.POLICY)
+        entrants = [_purl(spec, dense, found), *_naive(spec, dense)]
+
+        job.enter(Phase.RACE)
+        finishers = _race(job, dense, entrants, pulse)
+
+    choice = choose([finisher.contender for finisher in finishers])
+    winner = next(finisher for finisher in finishers if finisher.contender is choice.winner)
+
+    job.enter(Phase.VERIFY)
+    path = publish.write_checkpoint(job, dense, winner)
+    result = publish.result_of(job, dense, splits, path, choice, finishers, found)
+
+    job.enter(Phase.PUBLISH)
+    return publish.stage(job, path, result, entrants)
+
+
+def _search(job: Attempt, dense: Dense, pulse: Pulse) -> Found:
+    hooks = Hooks(
+        on_episode=job.episode,
+        on_state=lambda state: job.link.save("search", state),
+        on_wait=lambda: job.alive(pulse.read()),
+    )
+    return search(
+        job.spec,
+        dense.tensors,
+        layers=len(dense.layers),
+        target_accuracy=target_accuracy(job.spec, dense.reward_accuracy),
+        datasets_dir=job.datasets_dir,
+        saved=job.saved("search"),
+        pulse=pulse,
+        hooks=hooks,
+    )
+
+
+def target_accuracy(spec: JobSpec, dense: float) -> float:
+    """T_A: what the client asks for, else the dense network's own accuracy, less what may be lost."""
+    if spec.targets.accuracy is not None:
+        return spec.targets.accuracy
+    return dense - (spec.targets.max_drop or 0.0)
+
+
+def _purl(spec: JobSpec, dense: Dense, found: Found) -> race.Entrant:
+    """PRUNE(alpha_1) … PRUNE(alpha_T), each alpha the mean over the greedy walks, scaled to meet the target."""
+    alphas = found.mean_alphas(spec.search.alphas)
+    policy = mask_for_alphas(dense.layers, alphas, target=spec.targets.sparsity if spec.search.exact_target else None)
+    return race.Entrant(
+        method="purl",
+        variant="mean",
+        mask=policy.mask,
+        alphas=tuple(policy.alphas),
+        note=policy.note,
+        images=found.images,
+        seconds=found.seconds,
+    )
+
+
+def _naive(spec: JobSpec, dense: Dense) -> list[race.Entrant]:
+    return [
+        race.Entrant(method=name, variant=None, mask=METHODS[name](dense.layers, spec.targets.sparsity))
+        for name in spec.baselines
+    ]
+
+
+def _race(job: Attempt, dense: Dense, entrants: list[race.Entrant], pulse: Pulse) -> list[race.Finisher]:
+    finished: dict[str, race.Finisher] = {}
+    for entrant in entrants:
+        if (saved := job.saved(f"tuned-{entrant.name}")) is not None:
+            finished[entrant.name] = race.Finisher.from_bytes(saved)
+
+    def on_finish(entrant: race.Entrant, finisher: race.Finisher) -> None:
+        finished[entrant.name] = finisher
+        job.link.event("candidate", finisher.contender.candidate.model_dump(mode="json"))
+        job.link.save(f"tuned-{entrant.name}", finisher.to_bytes())
+
+    race.run(
+        job.spec,
+        dense.tensors,
+        [entrant for entrant in entrants if entrant.name not in finished],
+        datasets_dir=job.datasets_dir,
+        pulse=pulse.actor,
+        on_finish=on_finish,
+        on_wait=lambda: job.alive(pulse.read()),
+    )
+    return [finished[entrant.name] for entrant in entrants]

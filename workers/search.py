@@ -1,0 +1,174 @@
+"""The search: parallel walks over the network on RLlib's env runners, each with a copy of the model of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.tune.registry import register_env
+
+from purlkit import checkpoint
+from purlkit.env import PruningEnv
+from purlkit.errors import SearchStuck
+from purlkit.results import Episode
+from purlkit.spec import JobSpec
+from purlkit.training.data import subset
+from purlkit.zoo import datasets, models
+from workers import searchstate
+from workers.dqn import PurlDQN, dqn_config
+from workers.pulse import Pulse
+
+ENV_NAME = "purl-walk"
+# A killed runner is back in 4 to 6 s; a minute without any says that none will come.
+NO_RUNNER_SECONDS = 60.0
+
+
+class WatchedEnv(PruningEnv):
+    """The walk, with every finished step counted where the driver can see it."""
+
+    def __init__(self, *, pulse: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._pulse = pulse
+
+    def step(self, action: Any) -> Any:
+        result = super().step(action)
+        self._pulse.tick.remote()
+        return result
+
+
+def make_env(config: dict[str, Any]) -> WatchedEnv:
+    """Runs inside an env runner: a model copy and the two splits that the search may see."""
+    spec = JobSpec.model_validate_json(config["spec"])
+    # More threads than reserved CPUs only wait for each other; OMP_NUM_THREADS is what Ray itself would set.
+    torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
+    device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
+    splits = datasets.load(spec.data, Path(config["datasets"]), device=device)
+    model = models.build_for(spec).to(device)
+    checkpoint.load_into(model, ray.get(config["dense"]))
+    search = spec.search
+    return WatchedEnv(
+        pulse=config["pulse"],
+        model=model,
+        subset=subset(splits.train, search.retrain.images, spec.seed),
+        reward_images=splits.reward,
+        alphas=search.alphas,
+        target_accuracy=config["target_accuracy"],
+        target_sparsity=spec.targets.sparsity,
+        beta=search.beta,
+        retrain=search.retrain,
+        retrain_seed=0,  # every episode brings its own
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search leaves behind."""
+
+    episodes: list[Episode]
+    greedy: list[Episode]
+    seconds: float
+    images: int  # trained on, over all walks
+
+    def mean_alphas(self, alphas: tuple[float, ...]) -> list[float]:
+        """The policy: for each layer the mean of what the trained agent chose in its greedy walks."""
+        chosen = [[alphas[action] for action in episode.actions] for episode in self.greedy]
+        return [sum(column) / len(column) for column in zip(*chosen, strict=True)]
+
+
+@dataclass
+class Hooks:
+    """What the search tells its caller."""
+
+    on_episode: Callable[[Episode], None]
+    on_state: Callable[[bytes], None]
+    on_wait: Callable[[], None]  # may raise to stop
+
+
+def search(
+    spec: JobSpec,
+    dense: dict[str, torch.Tensor],
+    *,
+    layers: int,
+    target_accuracy: float,
+    datasets_dir: Path,
+    saved: bytes | None,
+    pulse: Pulse,
+    hooks: Hooks,
+) -> Found:
+    """Plays the asked-for episodes, from where an earlier attempt left off, then lets the trained policy play."""
+    register_env(ENV_NAME, make_env)
+    algorithm = _build(spec, dense, pulse, layers, target_accuracy, datasets_dir)
+    try:
+        if saved is not None:
+            searchstate.restore(algorithm, saved)
+        _play(algorithm, hooks)
+        began = time.monotonic()
+        greedy = algorithm.play_greedy(spec.search.greedy_episodes, on_wait=hooks.on_wait)
+        for episode in greedy:
+            hooks.on_episode(episode)
+        seconds = algorithm.learnt.seconds + time.monotonic() - began
+        steps = sum(len(episode.actions) for episode in [*algorithm.learnt.episodes, *greedy])
+        images = steps * spec.search.retrain.epochs * spec.search.retrain.images
+        return Found(algorithm.learnt.episodes, greedy, seconds, images)
+    finally:
+        algorithm.stop()
+
+
+def _build(
+    spec: JobSpec,
+    dense: dict[str, torch.Tensor],
+    pulse: Pulse,
+    layers: int,
+    target_accuracy: float,
+    datasets_dir: Path,
+) -> PurlDQN:
+    search = spec.search
+    env_config = {
+        "spec": spec.model_dump_json(),
+        "dense": ray.put(dense),
+        "datasets": str(datasets_dir),
+        "target_accuracy": target_accuracy,
+        "pulse": pulse.actor,
+        "agent": search.agent.model_dump(),
+        "seed": spec.seed,
+        "layers": layers,
+        "episodes": search.episodes,
+        "lookahead": search.lookahead,
+    }
+    config = dqn_config(
+        ENV_NAME,
+        env_config,
+        search.agent,
+        total_steps=search.episodes * layers,
+        runners=spec.resources.env_runners,
+        cpus=spec.resources.cpus_per_runner,
+        gpus=spec.resources.gpus_per_runner,
+        seed=spec.seed,
+    )
+    return config.build_algo()  # type: ignore[no-any-return]
+
+
+def _play(algorithm: PurlDQN, hooks: Hooks) -> None:
+    reported = len(algorithm.learnt.episodes)
+    before, began = algorithm.learnt.seconds, time.monotonic()
+    alone_since: float | None = None
+    while not algorithm.search_done:
+        hooks.on_wait()
+        algorithm.train()
+        algorithm.learnt.seconds = before + time.monotonic() - began
+        if len(algorithm.learnt.episodes) > reported:
+            for episode in algorithm.learnt.episodes[reported:]:
+                hooks.on_episode(episode)
+            reported = len(algorithm.learnt.episodes)
+            hooks.on_state(searchstate.dump(algorithm))
+        if algorithm.healthy_runners():
+            alone_since = None
+        else:
+            alone_since = alone_since or time.monotonic()
+            if time.monotonic() - alone_since > NO_RUNNER_SECONDS:
+                raise SearchStuck(f"no healthy runner for {NO_RUNNER_SECONDS:.0f} s")
