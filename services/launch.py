@@ -50,8 +50,8 @@ class Launcher(Protocol):
     def ask_to_drain(self, handle: Handle) -> None:
         """Let the process know that it should save its work and leave."""
 
-    def end(self, handle: Handle) -> None:
-        """End the process and everything that it started; fine to repeat."""
+    def end(self, handle: Handle, *, at_once: bool = False) -> None:
+        """End the process and everything that it started; fine to repeat. `at_once` spares it the grace."""
 
 
 class LocalLauncher:
@@ -102,11 +102,11 @@ class LocalLauncher:
         if _is_here(handle) and processes.is_alive(handle["pid"], handle["started"]):
             os.kill(handle["pid"], signal.SIGTERM)
 
-    def end(self, handle: Handle) -> None:
+    def end(self, handle: Handle, *, at_once: bool = False) -> None:
         # An id with another owner means that nothing is left: members of a session keep its id from being given away.
         if not _is_here(handle) or processes.start_ticks(handle["pid"]) not in (None, handle["started"]):
             return
-        left = processes.end_session(handle["pid"], grace_seconds=self._grace_seconds)
+        left = processes.end_session(handle["pid"], grace_seconds=0.0 if at_once else self._grace_seconds)
         if left:
             log.error("the kernel won't let go of the processes %s of session %d", left, handle["pid"])
         self._reap()

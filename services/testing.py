@@ -144,7 +144,7 @@ class FakeLauncher:
     def ask_to_drain(self, handle: Handle) -> None:
         self.asked_to_drain.append(handle)
 
-    def end(self, handle: Handle) -> None:
+    def end(self, handle: Handle, *, at_once: bool = False) -> None:  # noqa: ARG002
         self.ended.append(handle)
         self.die(handle)
 

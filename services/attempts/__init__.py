@@ -6,6 +6,7 @@ The queries live in three files by who asks: the dispatcher (claims), the worker
 from services.attempts.claims import (
     Claim,
     claim,
+    deaf,
     expired,
     history,
     launched,
@@ -32,6 +33,7 @@ __all__ = [
     "authenticate",
     "brief",
     "claim",
+    "deaf",
     "expired",
     "fence",
     "find_saved",

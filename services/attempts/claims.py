@@ -15,7 +15,7 @@ from services.errors import NotFound
 from services.ids import digest, new_id, new_token
 from services.settings import Settings
 from services.states import LIVE, AttemptState, JobState
-from services.tables import Attempt, Job
+from services.tables import Attempt, Event, Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +99,14 @@ def stalled(session: Session) -> list[Attempt]:
     since = func.coalesce(Attempt.counter_moved_at, Attempt.started_at)
     hung = select(Attempt).where(Attempt.state == AttemptState.RUNNING, since + Attempt.stall_seconds * 1000 < now)
     return list(session.scalars(hung.order_by(Attempt.id)))
+
+
+def deaf(session: Session) -> list[Attempt]:
+    """Live ones that were asked to cancel a whole lease ago, and still beat."""
+    asked = select(func.max(Event.created_at)).where(Event.job_id == Attempt.job_id, Event.type == "request")
+    late = asked.scalar_subquery() + Attempt.lease_seconds * 1000 < clock(session)
+    ignoring = select(Attempt).join(Job).where(Attempt.state.in_(LIVE), Job.requested == "cancel", late)
+    return list(session.scalars(ignoring.order_by(Attempt.id)))
 
 
 def unreaped(session: Session) -> list[Attempt]:

@@ -1,0 +1,57 @@
+"""The server's own commands: `python -m services` serves, `python -m services migrate` brings the tables up to date."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+
+from sqlalchemy import inspect
+from sqlalchemy.exc import DBAPIError
+
+from purlkit.errors import PurlError
+from services import logs, supervisor
+from services.database import Database, check_schema, upgrade
+from services.settings import Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
+    parser.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
+    command = parser.parse_args(arguments).command
+    logs.set_up("supervisor")
+    try:
+        settings = Settings.from_environ()
+        return migrate(settings) if command == "migrate" else serve(settings)
+    except PurlError as error:
+        print(f"purl: {error}", file=sys.stderr)
+    except DBAPIError as error:
+        print(f"purl: the database does not answer ({error.orig}): look at PURL_DATABASE_URL", file=sys.stderr)
+    return 1
+
+
+def serve(settings: Settings) -> int:
+    with supervisor.sole_use_of(settings.data_dir) as lock_fd:
+        _prepare_database(settings.database_url)
+        return supervisor.serve(settings, os.environ, lock_fd)
+
+
+def migrate(settings: Settings) -> int:
+    with supervisor.sole_use_of(settings.data_dir):
+        upgrade(settings.database_url)
+    print("the database is up to date")
+    return 0
+
+
+def _prepare_database(url: str) -> None:
+    """A new file gets its tables. One that holds somebody's jobs is changed only by `migrate`, at a chosen moment."""
+    with closing(Database.open(url)) as db:
+        if db.engine.dialect.name == "sqlite" and not inspect(db.engine).get_table_names():
+            upgrade(url)
+        check_schema(db)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,298 @@
+"""Gives queued jobs to attempts, and gives up attempts that are dead, silent, stuck or deaf.
+
+`python -m services.dispatcher` is a process of its own and keeps nothing in memory that matters: attempts survive it,
+and the next dispatcher finds them by their handles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from purlkit.errors import PurlError
+from services import artifacts, attempts, logs
+from services.artifacts import Blob, LocalStore, Store
+from services.attempts import Claim
+from services.attempts.endings import Cause
+from services.database import Database, check_schema, clock
+from services.errors import BadSetting
+from services.launch import Handle, Launcher, LocalLauncher
+from services.settings import Settings
+from services.stopping import Stop
+from services.tables import Attempt
+
+log = logging.getLogger(__name__)
+
+# A worker has taken Ray down before its last word, so what follows it is only the end of an interpreter.
+LINGER_SECONDS = 10.0
+# What a reader wants of a log is how it ended.
+LOG_BYTES = 2**20
+# A database that is away is asked again this often.
+LONGEST_PAUSE_SECONDS = 10.0
+# The drain's end must be on record even if the database is busy at that very moment.
+LAST_TRIES = 3
+
+
+class Dispatcher:
+    """One pass over everything that waits or runs, again and again."""
+
+    def __init__(
+        self,
+        db: Database,
+        settings: Settings,
+        launcher: Launcher,
+        store: Store,
+        *,
+        worker: str = "workers.run",
+        linger_seconds: float = LINGER_SECONDS,
+    ) -> None:
+        self._db = db
+        self._settings = settings
+        self._launcher = launcher
+        self._store = store
+        self._worker = worker
+        self._linger_ms = linger_seconds * 1000
+
+    def run(self, stop: Stop) -> bool:
+        """Until asked to stop, then the drain; whether that left nothing behind."""
+        failures = 0
+        while not stop.asked:
+            try:
+                self.tick()
+                failures = 0
+            except ExceptionGroup as group:
+                failures += 1
+                _tell(group)
+            stop.wait(min(self._settings.poll_seconds * 2**failures, LONGEST_PAUSE_SECONDS))
+        return self.drain(stop)
+
+    def tick(self) -> None:
+        """What fails does not keep the rest from being done; all failures are raised together at the end."""
+        errors: list[Exception] = []
+        self._watch(errors)
+        self._clear_up(errors)
+        with _noting(errors):
+            self._fill()
+        if errors:
+            raise ExceptionGroup("a pass of the dispatcher failed in part", errors)
+
+    def drain(self, stop: Stop) -> bool:
+        """Ask every attempt to save its work and leave, wait for that, and end what is left."""
+        deadline = time.monotonic() + self._settings.drain_seconds
+        asked = False
+        while time.monotonic() < deadline and not stop.hurried:
+            errors: list[Exception] = []
+            with _noting(errors):
+                asked = asked or self._ask_all_to_drain()
+                self._watch(errors, draining=True)
+                self._clear_up(errors)
+                if not errors and not self._count():
+                    return True
+            _tell(errors)
+            stop.wait(self._settings.poll_seconds)
+        for _ in range(LAST_TRIES):
+            errors = []
+            with _noting(errors):
+                self._end_all(errors)
+            _tell(errors)
+            if not errors:
+                return True
+        return False
+
+    def _watch(self, errors: list[Exception], *, draining: bool = False) -> None:
+        """Live attempts that can't go on are ended whole before their jobs go back: never two at once."""
+        with _noting(errors):
+            with self._db.read() as session:
+                live = attempts.live(session)
+                expired = {attempt.id for attempt in attempts.expired(session)}
+                stalled = {attempt.id for attempt in attempts.stalled(session)}
+                deaf = {attempt.id for attempt in attempts.deaf(session)}
+            for attempt in live:
+                cause: Cause = "lost"
+                if attempt.handle is not None and not self._launcher.alive(attempt.handle):
+                    reason = "its process died without a last word"
+                    cause = "drained" if draining else "lost"
+                elif attempt.id in expired:
+                    reason = f"its lease ran out: nothing was heard from it for {attempt.lease_seconds:g} s"
+                elif attempt.id in stalled:
+                    cause = "stalled"
+                    reason = f"it hung: no step and no batch ended within {attempt.stall_seconds:g} s"
+                elif attempt.id in deaf:
+                    reason = f"it did not follow the request to cancel within {attempt.lease_seconds:g} s"
+                else:
+                    continue
+                with _noting(errors):
+                    self._give_up(attempt, reason, cause)
+
+    def _clear_up(self, errors: list[Exception]) -> None:
+        """What attempts left behind that have had their last word, or lost it."""
+        with _noting(errors):
+            with self._db.read() as session:
+                ended, now = attempts.unreaped(session), clock(session)
+            for attempt in ended:
+                lingers = now - (attempt.ended_at or now) > self._linger_ms
+                if lingers or attempt.handle is None or not self._launcher.alive(attempt.handle):
+                    with _noting(errors):
+                        self._end(attempt)
+
+    def _fill(self) -> None:
+        """Processes of ended attempts count: the next one would have to share its cores with them."""
+        while self._count() < self._settings.max_running:
+            with self._db.write() as session:
+                claim = attempts.claim(session, self._settings)
+            if claim is None:
+                return
+            self._launch(claim)
+
+    def _launch(self, claim: Claim) -> None:
+        def record(handle: Handle) -> None:
+            with self._db.write() as session:
+                attempts.launched(session, claim.attempt_id, handle)
+
+        try:
+            self._launcher.launch(
+                self._environment(claim),
+                module=self._worker,
+                log_path=self._log_path(claim.attempt_id),
+                record=record,
+            )
+        except Exception as error:
+            # Without this the job would wait for a lease that nobody holds.
+            with self._db.write() as session:
+                attempt = session.get_one(Attempt, claim.attempt_id)
+                attempts.rescue(session, attempt, reason=f"its process could not be started: {type(error).__name__}")
+            raise
+        log.info("job %s: attempt %d started as %s", claim.job_id, claim.number, claim.attempt_id)
+
+    def _environment(self, claim: Claim) -> Mapping[str, str]:
+        return {
+            "PURL_URL": self._settings.public_url or "",
+            "PURL_ATTEMPT": claim.attempt_id,
+            "PURL_TOKEN": claim.token,
+            "PURL_DATASETS_DIR": str(self._settings.datasets_dir),
+            "PURL_RAY_ADDRESS": self._settings.ray_address,
+        }
+
+    def _ask_all_to_drain(self) -> bool:
+        """By heartbeat and by signal: whichever comes first."""
+        with self._db.write() as session:
+            live = attempts.live(session)
+            for attempt in live:
+                attempts.request_drain(session, attempt.id)
+        for attempt in live:
+            if attempt.handle is not None:
+                self._launcher.ask_to_drain(attempt.handle)
+        return True
+
+    def _end_all(self, errors: list[Exception]) -> None:
+        with self._db.read() as session:
+            live, ended = attempts.live(session), attempts.unreaped(session)
+        for attempt in live:
+            with _noting(errors):
+                reason = "the service stopped before its work was saved"
+                self._give_up(attempt, reason, "drained", at_once=True)
+        for attempt in ended:
+            with _noting(errors):
+                self._end(attempt, at_once=True)
+
+    def _give_up(self, attempt: Attempt, reason: str, cause: Cause, *, at_once: bool = False) -> None:
+        log.warning("job %s: attempt %d is given up: %s", attempt.job_id, attempt.number, reason)
+        self._end(attempt, at_once=at_once, rescue=(reason, cause))
+
+    def _end(self, attempt: Attempt, *, at_once: bool = False, rescue: tuple[str, Cause] | None = None) -> None:
+        """Processes first, so that the log is whole; then everything that follows from it, in one transaction."""
+        if attempt.handle is not None:
+            self._launcher.end(attempt.handle, at_once=at_once)
+        kept = keep_tail(self._log_path(attempt.id), self._store)
+        with self._db.write() as session:
+            if rescue is not None:
+                reason, cause = rescue
+                attempts.rescue(session, attempt, reason=reason, cause=cause)
+            if kept is not None:
+                artifacts.replace_log(session, attempt, kept)
+            attempts.reaped(session, attempt.id)
+
+    def _count(self) -> int:
+        """Attempts that live, or whose processes may."""
+        with self._db.read() as session:
+            return len(attempts.live(session)) + len(attempts.unreaped(session))
+
+    def _log_path(self, attempt_id: str) -> Path:
+        return self._settings.data_dir / "logs" / f"{attempt_id}.log"
+
+
+def keep_tail(path: Path, store: Store) -> Blob | None:
+    """The end of a log as a blob, from the beginning of a line; None if there is no log."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return None
+    with path.open("rb") as file, store.begin() as writer:
+        if size > LOG_BYTES:
+            file.seek(size - LOG_BYTES)
+            file.readline()
+        writer.write(file.read(LOG_BYTES))
+        return writer.commit()
+
+
+@contextmanager
+def _noting(errors: list[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        errors.append(error)
+
+
+def _tell(errors: Sequence[Exception] | ExceptionGroup[Exception]) -> None:
+    """A database that is away is a line for each pass, anything else a traceback."""
+    seen: set[str] = set()
+    for error in errors.exceptions if isinstance(errors, ExceptionGroup) else errors:
+        if str(error) in seen:
+            continue
+        seen.add(str(error))
+        if isinstance(error, DBAPIError):
+            log.warning("the database does not answer, trying again: %s", error.orig)
+        else:
+            log.error("trying again after: %s", error, exc_info=error)
+
+
+def _wait_for(db: Database, stop: Stop) -> None:
+    """A database that is not up yet is no reason to die; one of another version is."""
+    while not stop.asked:
+        try:
+            return check_schema(db)
+        except DBAPIError as error:
+            _tell([error])
+        stop.wait(1.0)
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m services.dispatcher", description="starts and watches attempts")
+    parser.add_argument("--drain", action="store_true", help="only end what runs, in order, and exit")
+    draining = parser.parse_args(arguments).drain
+    logs.set_up("dispatcher")
+    try:
+        settings = Settings.from_environ(os.environ)
+        if settings.public_url is None:
+            raise BadSetting("PURL_PUBLIC_URL", "is not set", remedy="say where attempts reach the API")
+        with closing(Database.open(settings.database_url)) as db, closing(Stop.of_this_process()) as stop:
+            _wait_for(db, stop)
+            dispatcher = Dispatcher(db, settings, LocalLauncher(), LocalStore(settings.artifacts))
+            clean = dispatcher.drain(stop) if draining else dispatcher.run(stop)
+    except PurlError as error:
+        print(f"purl: {error}", file=sys.stderr)
+        return 1
+    return 0 if clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
