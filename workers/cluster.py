@@ -17,15 +17,22 @@ QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AUTH_MODE": "token",
 }
+
+
+def quiet() -> None:
+    """To be called before anything imports Ray."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """A Ray of our own on this machine where no address is given, else the cluster there."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    """A Ray of our own on this machine where no address is given, else the cluster there.
+
+    Ray's ports are open to the machine's network; a Ray of our own asks for a token on all of them by itself. For a
+    cluster's address the operator sets RAY_AUTH_MODE=token on every node and for the workers.
+    """
     import ray
 
     ours = signal.getsignal(signal.SIGTERM)

@@ -75,7 +75,8 @@ class PlayEpisode:
             runner.get_metrics()
         except Exception as error:
             layer = env.layers[min(len(env.walk.actions), len(env.layers) - 1)].name
-            return Failed(self.index, layer, f"{type(error).__name__}: {error}")
+            cause = error.__cause__ or error  # RLlib puts an empty error of its own around the environment's
+            return Failed(self.index, layer, f"{type(cause).__name__}: {cause}")
         walk = env.walk
         episode = Episode(
             index=self.index,

@@ -19,6 +19,7 @@ from pathlib import Path
 from purlkit.errors import PurlError
 from purlkit.processes import end_own_session
 from purlkit.results import ErrorReport, Finish, Outcome
+from workers import cluster
 from workers.attempt import Attempt
 from workers.link import Interrupted, Link, Superseded
 
@@ -51,7 +52,8 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
 def _run(job: Attempt) -> Finish:
     """Whatever happens to the work, the service hears how it ended."""
     try:
-        # Here and not above: a worker whose torch is broken still reports so.
+        cluster.quiet()
+        # Here and not above: a worker whose torch or Ray is broken still reports so.
         import torch
 
         from workers.pipeline import prune

@@ -1,0 +1,145 @@
+"""The search with real Ray and real RLlib, on a landscape whose best policy is known."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ray.tune.registry import register_env
+
+from purlkit.errors import EnvironmentFailed
+from purlkit.results import Episode
+from purlkit.spec import Agent
+from tests.landscape import Landscape, LandscapeEnv
+from workers import cluster, searchstate
+from workers.dqn import PurlDQN, dqn_config
+
+pytestmark = pytest.mark.filterwarnings("default")  # RLlib's own deprecations are not ours to mend
+
+EPISODES = 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster_of_two() -> Iterator[None]:
+    with cluster.connected(""):
+        yield
+
+
+def built(landscape: Landscape = Landscape(), *, runners: int = 2, episodes: int = EPISODES) -> PurlDQN:
+    agent = Agent(batch_size=8, buffer_steps=40)
+    register_env("landscape", lambda config: LandscapeEnv(config["landscape"]))
+    env_config = {
+        "landscape": landscape,
+        "agent": agent.model_dump(),
+        "seed": 3,
+        "layers": landscape.layers,
+        "episodes": episodes,
+        "lookahead": 2,
+    }
+    algorithm: PurlDQN = dqn_config(
+        "landscape",
+        env_config,
+        agent,
+        total_steps=episodes * landscape.layers,
+        runners=runners,
+        cpus=0.5,
+        gpus=0,
+        seed=3,
+    ).build_algo()
+    return algorithm
+
+
+def what_was_done(episodes: list[Episode]) -> list[tuple[Any, ...]]:
+    """All of an episode but when, where and whether again."""
+    return [(e.index, e.actions, e.rewards, e.weights_version) for e in episodes]
+
+
+def play_to_the_end(algorithm: PurlDQN) -> list[Episode]:
+    while not algorithm.search_done:
+        algorithm.train()
+    return algorithm.learnt.episodes
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> Iterator[tuple[list[Episode], list[Episode], bytes, bytes]]:
+    """One search with one runner: its episodes, its greedy walks, its state at half time and at the end."""
+    algorithm = built(runners=1)
+    half = b""
+    while not algorithm.search_done:
+        algorithm.train()
+        if not half and len(algorithm.learnt.episodes) >= EPISODES // 2:
+            half = searchstate.dump(algorithm)
+    greedy = algorithm.play_greedy(3, on_wait=lambda: None)
+    yield list(algorithm.learnt.episodes), greedy, half, searchstate.dump(algorithm)
+    algorithm.stop()
+
+
+def test_it_plays_exactly_the_asked_for_episodes_each_once(uninterrupted: Any) -> None:
+    episodes, greedy, _, _ = uninterrupted
+
+    assert [episode.index for episode in episodes] == list(range(EPISODES))
+    assert not any(episode.rerun for episode in episodes)
+    assert [episode.weights_version for episode in episodes] == [0, 0, *range(1, EPISODES - 1)]
+    assert [episode.index for episode in greedy] == [0, 1, 2]
+
+
+def test_the_memory_holds_exactly_its_last_steps_and_learns_once_a_step(uninterrupted: Any) -> None:
+    algorithm = built(runners=1)
+    searchstate.restore(algorithm, uninterrupted[3])
+
+    assert len(algorithm.replay) == 40
+    assert algorithm.learnt.steps == EPISODES * 5
+    newest = algorithm.replay.arrays()["action"][-5:].tolist()
+    assert newest == list(uninterrupted[0][-1].actions)
+    algorithm.stop()
+
+
+def test_two_runners_do_what_one_does(uninterrupted: Any) -> None:
+    algorithm = built(runners=2)
+
+    episodes = play_to_the_end(algorithm)
+
+    assert what_was_done(episodes) == what_was_done(uninterrupted[0])
+    assert {episode.runner for episode in episodes} == {1, 2}
+    greedy = algorithm.play_greedy(3, on_wait=lambda: None)
+    assert what_was_done(greedy) == what_was_done(uninterrupted[1])
+    algorithm.stop()
+
+
+def test_a_search_resumed_from_its_state_ends_as_if_it_had_never_stopped(uninterrupted: Any) -> None:
+    algorithm = built(runners=2)
+    searchstate.restore(algorithm, uninterrupted[2])
+    assert len(algorithm.learnt.episodes) < EPISODES
+
+    episodes = play_to_the_end(algorithm)
+
+    assert what_was_done(episodes) == what_was_done(uninterrupted[0])
+    assert what_was_done(algorithm.play_greedy(3, on_wait=lambda: None)) == what_was_done(uninterrupted[1])
+    algorithm.stop()
+
+
+def test_a_killed_runner_costs_its_episode_which_is_played_again(uninterrupted: Any) -> None:
+    # Slow enough that the killed runner is surely in the middle of an episode.
+    algorithm = built(Landscape(sleep_seconds=0.05), runners=2)
+    while len(algorithm.learnt.episodes) < 4:
+        algorithm.train()
+    pids = algorithm.env_runner_group.foreach_env_runner(
+        lambda _: os.getpid(), remote_worker_ids=[1], local_env_runner=False
+    )
+
+    os.kill(pids[0], signal.SIGKILL)
+    episodes = play_to_the_end(algorithm)
+
+    assert what_was_done(episodes) == what_was_done(uninterrupted[0])
+    algorithm.stop()
+
+
+def test_an_environment_that_always_raises_ends_the_search_with_the_layer_and_the_exception() -> None:
+    algorithm = built(Landscape(fails_at=3), runners=1)
+
+    with pytest.raises(EnvironmentFailed, match=r"layer3.*the landscape gave way"):
+        play_to_the_end(algorithm)
+    algorithm.stop()

@@ -1,0 +1,68 @@
+"""A stand-in for the walk whose best policy is known: no training, so that tests of the search take seconds.
+
+It has what the search asks of a PruningEnv: `walk`, `layers`, `retrain_seed`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from purlkit.env import Walk
+
+
+@dataclass(frozen=True)
+class Landscape:
+    layers: int = 5
+    actions: int = 12
+    sleep_seconds: float = 0.0
+    fails_at: int | None = None  # the layer whose step raises
+
+    @property
+    def best(self) -> list[int]:
+        return [1 + (7 * layer + 3) % (self.actions - 2) for layer in range(self.layers)]
+
+
+class LandscapeEnv(gymnasium.Env[Any, Any]):
+    metadata = {"render_modes": []}  # noqa: RUF012 - gymnasium declares it so
+
+    def __init__(self, landscape: Landscape) -> None:
+        self.landscape = landscape
+        self.layers = [SimpleNamespace(name=f"layer{i}") for i in range(landscape.layers)]
+        self.retrain_seed = 0
+        self.walk = Walk()
+        self.observation_space = gymnasium.spaces.Box(0, 1, (2 * landscape.layers,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(landscape.actions)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed, options=options)
+        self.walk = Walk()
+        return self._observation(), {}
+
+    def step(self, action: Any) -> Any:
+        index = len(self.walk.actions)
+        if index == self.landscape.fails_at:
+            raise RuntimeError("the landscape gave way")
+        time.sleep(self.landscape.sleep_seconds)
+        reward = -abs(int(action) - self.landscape.best[index]) / (self.landscape.actions - 1)
+        walk = self.walk
+        self.walk = replace(
+            walk,
+            actions=(*walk.actions, int(action)),
+            rewards=(*walk.rewards, reward),
+            accuracies=(*walk.accuracies, 1 + reward),
+            sparsities=(*walk.sparsities, 0.5),
+            seconds=walk.seconds + self.landscape.sleep_seconds,
+        )
+        return self._observation(), reward, index + 1 == self.landscape.layers, False, {}
+
+    def _observation(self) -> Any:
+        observation = np.zeros(2 * self.landscape.layers, np.float32)
+        for index, action in enumerate(self.walk.actions):
+            observation[2 * index : 2 * index + 2] = 1.0, action / (self.landscape.actions - 1)
+        return observation
