@@ -63,13 +63,18 @@ def report(session: Session, check_id: str) -> CheckReport | None:
     return CheckReport.model_validate(check.report) if check.report is not None else None
 
 
-def cached(session: Session, fingerprint: str) -> CheckReport | None:
-    """Layers and range of an earlier answer, never availability: data, weights and resources come and go."""
+def latest(session: Session, fingerprint: str) -> CheckReport | None:
+    """The newest answer for this fingerprint, as it was given then."""
     query = select(Check.report).where(Check.fingerprint == fingerprint, Check.report.is_not(None))
     found = session.scalars(query.order_by(Check.id.desc()).limit(1)).first()
-    if found is None:
+    return CheckReport.model_validate(found) if found is not None else None
+
+
+def cached(session: Session, fingerprint: str) -> CheckReport | None:
+    """Layers and range of an earlier answer, never availability: data, weights and resources come and go."""
+    report = latest(session, fingerprint)
+    if report is None:
         return None
-    report = CheckReport.model_validate(found)
     reasons = tuple(reason for reason in report.reasons if reason.code in STRUCTURAL)
     if not report.layers and not reasons:
         return None

@@ -34,6 +34,7 @@ class DatasetEntry:
     shape: tuple[int, int, int]
     classes: int
     about: str
+    files: tuple[str, ...] = ()  # what must be under the data root; none where a package brings the images
     options: Mapping[str, Option] = field(default_factory=dict)
 
 
@@ -73,9 +74,14 @@ DATASETS = {
             shape=(3, 32, 32),
             classes=10,
             about="60,000 colour images; needs the python version's files under the data root",
+            files=("cifar-10-batches-py",),
         ),
     )
 }
+
+# What search.algorithm and baselines in a spec may be.
+SEARCHES = {"purl": "PuRL: a DQN walks over the layers and chooses where each is cut"}
+BASELINES = {"global": "one threshold for the magnitudes of all layers together"}
 
 
 def model(name: str, *, at: str = "/model/name") -> ModelEntry:

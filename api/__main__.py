@@ -1,0 +1,119 @@
+"""The HTTP process: `python -m api`.
+
+Started by the supervisor it serves on the supervisor's socket, so a restart keeps the port and no connection is
+refused meanwhile. Started by hand it binds the address of the settings itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
+
+from api.main import create_app
+from purlkit.errors import PurlError
+from services import attempts, logs, supervisor
+from services.artifacts import LocalStore
+from services.database import Database, check_schema
+from services.launch import LocalLauncher
+from services.settings import Settings
+
+log = logging.getLogger("purl.api")
+
+# Requests in flight take milliseconds, streams of events end at once when asked, and only a large download is left.
+SHUTDOWN_SECONDS = 5
+# Longer than clients keep an idle connection (httpx: 5 s), so it is they who close it and never both at once.
+KEEP_ALIVE_SECONDS = 30
+
+
+class Server(uvicorn.Server):
+    """Tells the event streams to end before it waits for the open connections."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.app.state.parts.stopping.set()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
+
+
+def listening_socket(settings: Settings, environ: Mapping[str, str]) -> socket.socket:
+    """The supervisor's socket, or one of our own at the settings' address."""
+    inherited = environ.get("PURL_SOCKET_FD")
+    if inherited is not None:
+        return socket.socket(fileno=int(inherited))
+    listening = supervisor.listen(settings)
+    print(f"serving at {url_of(listening)}", flush=True)
+    return listening
+
+
+def url_of(listening: socket.socket) -> str:
+    """Where processes of this machine reach the socket."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def drain_when_orphaned(parent_fd: int, server: Server, db: Database, settings: Settings) -> None:
+    """Waits for the supervisor's death, then serves on while an attempt still needs this process to save its work."""
+    while os.read(parent_fd, 4096):
+        pass
+    log.warning("the supervisor is gone: serving until no attempt is live, at most %g s", settings.drain_seconds)
+    deadline = time.monotonic() + settings.drain_seconds
+    while time.monotonic() < deadline:
+        with db.read() as session:
+            if not attempts.live(session):
+                break
+        time.sleep(settings.poll_seconds)
+    server.should_exit = True
+
+
+def main(environ: Mapping[str, str] = os.environ) -> int:
+    logs.set_up("api")
+    try:
+        settings = Settings.from_environ(environ)
+        db = Database.open(settings.database_url)
+        check_schema(db)
+        listening = listening_socket(settings, environ)
+    except PurlError as problem:
+        print(f"purl: {problem}", file=sys.stderr)
+        return 1
+    except OperationalError as problem:
+        print(f"purl: the database does not answer ({problem.orig}): look at PURL_DATABASE_URL", file=sys.stderr)
+        return 1
+    settings = replace(settings, public_url=settings.public_url or url_of(listening))
+    server = make_server(create_app(db, settings, LocalStore(settings.artifacts), LocalLauncher()))
+    parent = environ.get("PURL_PARENT_FD")
+    if parent is not None:
+        watch = (int(parent), server, db, settings)
+        threading.Thread(target=drain_when_orphaned, args=watch, name="parent", daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Uvicorn raises what it caught once more when it is done: that must not end us before the database is closed.
+        signal.signal(number, server.handle_exit)
+    server.run(sockets=[listening])
+    db.close()
+    return 0
+
+
+def make_server(app: FastAPI) -> Server:
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,  # services.logs has set up what there is to set up
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
+    return Server(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

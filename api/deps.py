@@ -1,0 +1,67 @@
+"""What routes are given: the parts that main.create_app wired, the caller's token, and nothing global."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from services.artifacts import Store
+from services.database import Database
+from services.errors import Unauthorized
+from services.launch import Launcher
+from services.settings import Settings
+
+# A check imports torch and builds a model: a core and a few hundred megabytes for some seconds.
+CHECKS_AT_ONCE = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything that a request may need, made once for the process."""
+
+    db: Database
+    settings: Settings
+    store: Store
+    launcher: Launcher
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_AT_ONCE))
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+PartsDep = Annotated[Parts, Depends(_parts)]
+
+
+def _db(parts: PartsDep) -> Database:
+    return parts.db
+
+
+def _settings(parts: PartsDep) -> Settings:
+    return parts.settings
+
+
+def _store(parts: PartsDep) -> Store:
+    return parts.store
+
+
+DatabaseDep = Annotated[Database, Depends(_db)]
+SettingsDep = Annotated[Settings, Depends(_settings)]
+StoreDep = Annotated[Store, Depends(_store)]
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="attempt", description="the token of one attempt or one check")
+
+
+def _token(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+    if credentials is None or not credentials.credentials:
+        raise Unauthorized
+    return credentials.credentials
+
+
+TokenDep = Annotated[str, Depends(_token)]

@@ -1,0 +1,78 @@
+"""What a job leaves behind: its search history and its files."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api import docs
+from api.deps import DatabaseDep, StoreDep
+from api.downloads import send
+from api.errors import Problem
+from api.represent import artifact_view, episode_view
+from api.schemas import ArtifactView, EpisodeView, Listing, Page
+from purlkit.results import CHECKPOINT
+from services import artifacts, episodes, jobs
+from services.errors import NotFound
+from services.states import JobState
+
+router = APIRouter(prefix="/jobs", tags=["results"])
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+_BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+_DOWNLOAD: dict[int | str, dict[str, Any]] = {
+    200: {**_BYTES, "description": "the file; its ETag is its sha256"},
+    206: {**_BYTES, "description": "the part that Range asked for"},
+    304: {"description": "the file is the one of If-None-Match"},
+    **docs.problems(p404="there is no such job or file", p416="the file has no such bytes"),
+}
+
+
+@router.get("/{job_id}/episodes", summary="The search, episode by episode", responses=docs.problems(p404=docs.NO_JOB))
+def list_episodes(
+    job_id: str,
+    db: DatabaseDep,
+    limit: Annotated[int, Query(ge=1, le=1000, description="episodes per page")] = 100,
+    after: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
+) -> Page[EpisodeView]:
+    """Those that the agent learnt from first, then the greedy ones of the trained policy."""
+    with db.read() as session:
+        jobs.get(session, job_id)
+        page = episodes.page(session, job_id, after=after, limit=limit)
+        return Page(data=[episode_view(row) for row in page.items], has_more=page.has_more, next=page.next)
+
+
+@router.get("/{job_id}/artifacts", summary="The job's files", responses=docs.problems(p404=docs.NO_JOB))
+def list_artifacts(job_id: str, db: DatabaseDep) -> Listing[ArtifactView]:
+    """The log is there from the first attempt on and grows; everything else appears when an attempt has finished."""
+    with db.read() as session:
+        jobs.get(session, job_id)
+        return Listing(data=[artifact_view(artifact) for artifact in artifacts.list_published(session, job_id)])
+
+
+@router.head("/{job_id}/artifacts/{name}", include_in_schema=False)
+@router.get("/{job_id}/artifacts/{name}", summary="One file", response_class=Response, responses=_DOWNLOAD)
+def download(job_id: str, name: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
+    """Takes Range, If-Range and If-None-Match."""
+    with db.read() as session:
+        jobs.get(session, job_id)
+        if _NAME.fullmatch(name) is None:
+            raise NotFound("artifact")
+        found = artifacts.find(session, job_id, name)
+    return send(request, store, sha256=found.sha256, size=found.bytes, media_type=found.media_type, filename=found.name)
+
+
+@router.head("/{job_id}/checkpoint", include_in_schema=False)
+@router.get(
+    "/{job_id}/checkpoint", summary="The winner's pruned.safetensors", response_class=Response, responses=_DOWNLOAD
+)
+def checkpoint(job_id: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
+    """Takes Range, If-Range and If-None-Match."""
+    with db.read() as session:
+        job = jobs.get(session, job_id)
+        if job.state is not JobState.SUCCEEDED:
+            raise Problem(404, "no_checkpoint", f"the job is {job.state}: a checkpoint is there once it has succeeded")
+    return download(job_id, CHECKPOINT, request, db, store)

@@ -1,0 +1,78 @@
+"""Dense weights of the caller's own."""
+
+from __future__ import annotations
+
+import io
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api import docs
+from api.deps import Parts, PartsDep
+from api.schemas import UploadView
+from api.uploads import announced_digest, into_store
+from purlkit.header import MAX_HEADER_BYTES, TensorInfo, read_header
+from services import weights
+from services.artifacts import Blob
+
+router = APIRouter(tags=["weights"])
+
+
+class _Header:
+    """Catches the file's first bytes as they pass, so that it is checked before it is stored."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._wanted = 8
+        self.tensors: dict[str, TensorInfo] = {}
+
+    def look(self, piece: bytes) -> None:
+        taken = len(self._bytes)
+        self._bytes += piece[: self._wanted - taken]
+        if taken < 8 <= len(self._bytes):
+            length = int.from_bytes(self._bytes[:8], "little")
+            if length > MAX_HEADER_BYTES:
+                self.accept(len(self._bytes))  # the reader says what is wrong
+            self._wanted = 8 + length
+            self._bytes += piece[8 - taken :][:length]
+
+    def accept(self, size: int) -> None:
+        self.tensors = read_header(io.BytesIO(self._bytes), size)
+
+
+@router.post(
+    "/weights",
+    status_code=201,
+    summary="Upload dense weights as safetensors",
+    response_model=UploadView,
+    openapi_extra=docs.bytes_request("a safetensors file; Repr-Digest is checked if it is sent"),
+    responses={
+        200: {"model": UploadView, "description": "the same file was uploaded before"},
+        **docs.problems(
+            p400="the bytes don't match the Repr-Digest that was sent",
+            p413="the file is too large",
+            p422="it is not a safetensors file that we accept: bad_weights_file",
+            p507="the disk is full",
+        ),
+    },
+)
+async def upload(request: Request, parts: PartsDep) -> Response:
+    """The file goes under its sha256, which a spec then names as {"model": {"weights": {"sha256": "…"}}}."""
+    header = _Header()
+    blob = await into_store(
+        request,
+        parts.store,
+        limit=parts.settings.max_upload_bytes,
+        sha256=announced_digest(request, required=False),
+        look=header.look,
+        accept=header.accept,
+    )
+    view, known = await run_in_threadpool(_record, parts, blob, len(header.tensors))
+    return Response(view.model_dump_json(), 200 if known else 201, media_type="application/json")
+
+
+def _record(parts: Parts, blob: Blob, tensors: int) -> tuple[UploadView, bool]:
+    with parts.db.write() as session:
+        known = weights.find(session, blob.sha256) is not None
+        row = weights.record(session, blob, tensors)
+        return UploadView(sha256=row.sha256, bytes=row.bytes, tensors=row.tensors), known

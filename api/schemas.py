@@ -1,0 +1,126 @@
+"""What the public routes answer with. The records of purlkit are the inner parts; these add ids, times and links."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel, Field
+
+from purlkit.results import CheckpointRef, CheckReport, Episode, ErrorReport, Progress, Result
+from purlkit.spec import JobSpec
+from services.states import AttemptState, JobState
+
+Item = TypeVar("Item")
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page of a list. Pass `next` on as `after` for the one behind it."""
+
+    data: list[Item]
+    has_more: bool
+    next: str | None = Field(None, description="opaque; none where there is nothing to go on from")
+
+
+class AttemptView(BaseModel):
+    """One try at running the job. Each rescue and each resume is a new one."""
+
+    number: int
+    state: AttemptState
+    started_at: datetime | None
+    ended_at: datetime | None
+    reason: str | None = Field(description="why it ended, for a reader")
+
+
+class CheckpointView(CheckpointRef):
+    href: str
+
+
+class ResultView(Result):
+    checkpoint: CheckpointView
+
+
+class Links(BaseModel):
+    self: str
+    events: str
+    episodes: str
+    artifacts: str
+    checkpoint: str | None = Field(description="none before the job has succeeded")
+
+
+class JobView(BaseModel):
+    """A job. Once it has ended it has exactly one of `result` and `error`, and never changes again."""
+
+    id: str
+    name: str | None
+    state: JobState
+    requested: Literal["cancel", "pause"] | None = Field(description="asked for, and not yet done by the attempt")
+    phase: str | None
+    pending_reason: str | None = Field(description="why it does not run, where it is queued or paused")
+    queue_position: int | None = Field(description="1 runs next; none where it is not queued")
+    spec: JobSpec = Field(description="with every default filled in")
+    fingerprint: str = Field(description="sha256 of what the job computes")
+    progress: Progress | None
+    attempts: list[AttemptView]
+    result: ResultView | None
+    error: ErrorReport | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    last_heartbeat_at: datetime | None
+    links: Links
+
+
+class EventView(BaseModel):
+    """One thing that happened to a job. `seq` counts 1, 2, 3, … within the job."""
+
+    seq: int
+    type: str
+    at: datetime
+    attempt: str | None = Field(description="id of the attempt that said it; none where the service did")
+    data: dict[str, object]
+
+
+class EpisodeView(Episode):
+    attempt: int = Field(description="number of the attempt that played it")
+
+
+class ArtifactView(BaseModel):
+    name: str
+    sha256: str
+    bytes: int
+    media_type: str
+    created_at: datetime
+    href: str
+
+
+class Listing(BaseModel, Generic[Item]):
+    """A list that is short by nature."""
+
+    data: list[Item]
+
+
+class UploadView(BaseModel):
+    """Name it in a spec as {"model": {"weights": {"sha256": "…"}}}."""
+
+    sha256: str
+    bytes: int
+    tensors: int
+
+
+class CheckView(CheckReport):
+    """What a job of this spec would be, and whether it can run here now."""
+
+    spec: JobSpec = Field(description="with every default filled in")
+    fingerprint: str
+
+
+class StoredView(BaseModel):
+    """What has arrived of a worker's upload."""
+
+    sha256: str
+    bytes: int
+
+
+class FinishView(BaseModel):
+    job_state: JobState

@@ -1,0 +1,71 @@
+"""Request bodies into the store, piece by piece, with the digest that was announced for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from api.body import chunks, discard
+from api.errors import blame_parameter
+from api.ranges import read_digest
+from purlkit.errors import PurlError
+from services.artifacts import Blob, Store
+
+# A server's chunk is 64 KiB at most; a thread's round trip for each would cost more than the write.
+BATCH_BYTES = 2**20
+
+_MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,100}/[a-z0-9.+-]{1,100}")
+
+
+def announced_digest(request: Request, *, required: bool) -> str | None:
+    """The sha256 in Repr-Digest; a problem where one is needed, or where there is one that can't be read."""
+    header = request.headers.get("repr-digest")
+    if header is None and not required:
+        return None
+    sha256 = read_digest(header or "")
+    if sha256 is None:
+        raise blame_parameter(
+            "digest_required", "Repr-Digest", "send Repr-Digest: sha-256=:<base64 of the sha256>:", status=400
+        )
+    return sha256
+
+
+def media_type(request: Request) -> str:
+    """The caller's word for what it sends, if it is one; parameters are left off."""
+    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return said if _MEDIA_TYPE.fullmatch(said) else "application/octet-stream"
+
+
+async def into_store(
+    request: Request,
+    store: Store,
+    *,
+    limit: int,
+    sha256: str | None,
+    look: Callable[[bytes], None] = lambda _: None,
+    accept: Callable[[int], None] = lambda _: None,
+) -> Blob:
+    """The body as a blob. `look` sees each piece and `accept` the size; what either raises leaves nothing behind."""
+    with await run_in_threadpool(store.begin) as writer:
+        size, batch = 0, bytearray()
+
+        def put(piece: bytes) -> None:
+            look(piece)
+            writer.write(piece)
+
+        try:
+            async for chunk in chunks(request, limit):
+                size += len(chunk)
+                batch += chunk
+                if len(batch) >= BATCH_BYTES:
+                    await run_in_threadpool(put, bytes(batch))
+                    batch.clear()
+        except PurlError:
+            await discard(request)
+            raise
+        await run_in_threadpool(put, bytes(batch))
+        accept(size)
+        return await run_in_threadpool(writer.commit, sha256)

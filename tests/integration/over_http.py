@@ -1,0 +1,202 @@
+"""The API as a real server on a real port, and a worker and a checker that speak to it as the real ones do."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from api.__main__ import make_server, url_of
+from api.main import create_app
+from purlkit.results import CHECKPOINT, CheckReport, Finish, Heartbeat, Outcome, Phase, WorkerEvent, WorkerEvents
+from services import attempts
+from services.artifacts import LocalStore
+from services.database import Database
+from services.launch import Handle
+from services.settings import Settings
+from services.supervisor import listen
+from services.testing import FakeLauncher, a_blob, a_result, database_in, settings_in
+from tests.waiting import wait_until
+
+LEAST = {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}
+
+
+@dataclass
+class Service:
+    """What a test looks at: the public side by `http`, everything else by the parts."""
+
+    http: httpx.Client
+    url: str
+    db: Database
+    settings: Settings
+    store: LocalStore
+    launcher: CheckingLauncher
+
+    def submit(self, **changes: Any) -> dict[str, Any]:
+        response = self.http.post("/jobs", json={**LEAST, **changes})
+        assert response.status_code == 202, response.text
+        job: dict[str, Any] = response.json()
+        return job
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        job: dict[str, Any] = self.http.get(f"/jobs/{job_id}").json()
+        return job
+
+    def claim(self) -> HttpWorker:
+        """Does what the dispatcher does, and gives the attempt to a worker."""
+        with self.db.write() as session:
+            claim = attempts.claim(session, self.settings)
+        assert claim is not None, "nothing was queued"
+        return HttpWorker(self.url, claim.attempt_id, claim.token)
+
+    def drain(self, worker: HttpWorker) -> None:
+        """Does what the dispatcher does with an attempt that it takes down; the next one may start at once."""
+        with self.db.write() as session:
+            (gone,) = (attempt for attempt in attempts.live(session) if attempt.id == worker.attempt_id)
+            attempts.rescue(session, gone, reason="drained", cause="drained")
+
+
+@contextmanager
+def serving(folder: Path, **environ: str) -> Iterator[Service]:
+    settings = settings_in(folder, PURL_PORT="0", PURL_POLL_SECONDS="0.02", **environ)
+    db = database_in(folder)
+    store = LocalStore(settings.artifacts)
+    launcher = CheckingLauncher()
+    listening = listen(settings)
+    url = url_of(listening)
+    settings = replace(settings, public_url=url)
+    server = make_server(create_app(db, settings, store, launcher))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        wait_until("the server has started", lambda: server.started)
+        # A port of ours needs no proxy, whatever the environment says.
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
+            yield Service(http=http, url=url, db=db, settings=settings, store=store, launcher=launcher)
+    finally:
+        server.should_exit = True
+        thread.join()
+        launcher.join()
+        db.close()
+
+
+class HttpWorker:
+    """Holds one attempt's token and says what a test wants said, over HTTP."""
+
+    def __init__(self, url: str, attempt_id: str, token: str) -> None:
+        self.attempt_id = attempt_id
+        self.token = token
+        self._url = url
+        self._counter = 0
+        self._said = 0
+
+    def call(self, method: str, path: str = "", *, token: str | None = None, **kwargs: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token or self.token}", **kwargs.pop("headers", {})}
+        path = path if path.startswith("/attempts") else f"/attempts/{self.attempt_id}{path}"
+        return httpx.request(method, self._url + path, headers=headers, timeout=30, trust_env=False, **kwargs)
+
+    def beat(self, phase: Phase = Phase.SEARCH) -> httpx.Response:
+        self._counter += 1
+        beat = Heartbeat(phase=phase, counter=self._counter)
+        return self.call("POST", "/heartbeat", json=beat.model_dump(mode="json"))
+
+    def say(self, *events: WorkerEvent, first_seq: int | None = None) -> httpx.Response:
+        first_seq = self._said if first_seq is None else first_seq
+        self._said = max(self._said, first_seq + len(events))
+        batch = WorkerEvents(first_seq=first_seq, events=events)
+        return self.call("POST", "/events", json=batch.model_dump(mode="json"))
+
+    def put(self, path: str, data: bytes, *, announced: bytes | None = None, kind: str = "") -> httpx.Response:
+        headers = {"Repr-Digest": digest_of(data if announced is None else announced)}
+        if kind:
+            headers["Content-Type"] = kind
+        return self.call("PUT", path, content=data, headers=headers)
+
+    def save(self, name: str, data: bytes) -> httpx.Response:
+        return self.put(f"/saved/{name}", data)
+
+    def stage(self, name: str, data: bytes, kind: str = "") -> httpx.Response:
+        return self.put(f"/artifacts/{name}", data, kind=kind)
+
+    def finish(self, last_word: Finish) -> httpx.Response:
+        return self.call("POST", "/finish", json=last_word.model_dump(mode="json"))
+
+    def succeed(self, checkpoint: bytes = b"the pruned network") -> httpx.Response:
+        assert self.stage(CHECKPOINT, checkpoint).status_code == 200
+        result = a_result(a_blob(checkpoint))
+        return self.finish(Finish(outcome=Outcome.SUCCEEDED, result=result, artifacts=(CHECKPOINT,)))
+
+
+Checker = Callable[[httpx.Client, str], None]
+
+
+def reports(report: CheckReport) -> Checker:
+    """A checker that fetches what it is asked and answers with this."""
+
+    def check(http: httpx.Client, path: str) -> None:
+        assert http.get(path).status_code == 200
+        assert http.post(f"{path}/report", json=report.model_dump(mode="json")).status_code == 204
+
+    return check
+
+
+def dies(http: httpx.Client, path: str) -> None:
+    """A checker that never says a word."""
+
+
+@dataclass
+class CheckingLauncher(FakeLauncher):
+    """Plays `workers.check` in a thread instead of a process."""
+
+    checker: Checker = dies
+    hangs: bool = False  # lives on without a word until it is ended
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def launch(
+        self,
+        env: Mapping[str, str],
+        *,
+        module: str,
+        log_path: Path,
+        record: Callable[[Handle], object] = lambda _: None,
+    ) -> Handle:
+        handle = super().launch(env, module=module, log_path=log_path, record=record)
+        if not self.hangs:
+            thread = threading.Thread(target=self._run, args=(dict(env), handle))
+            thread.start()
+            self._threads.append(thread)
+        return handle
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, env: dict[str, str], handle: Handle) -> None:
+        headers = {"Authorization": f"Bearer {env['PURL_TOKEN']}"}
+        with httpx.Client(base_url=env["PURL_URL"], headers=headers, timeout=30, trust_env=False) as http:
+            self.checker(http, f"/checks/{env['PURL_CHECK']}")
+        self.die(handle)
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Every refusal has the one shape."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert problem["code"] == code, problem
+    assert problem["status"] == status
+    assert problem["type"] == f"urn:purl:problem:{code}"
+    assert problem["title"]
+    assert problem["detail"]
+    return problem
