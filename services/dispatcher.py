@@ -287,6 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with closing(Database.open(settings.database_url)) as db, closing(Stop.of_this_process()) as stop:
             _wait_for(db, stop)
             dispatcher = Dispatcher(db, settings, LocalLauncher(), LocalStore(settings.artifacts))
+            log.info("draining" if draining else "looking after the queue")
             clean = dispatcher.drain(stop) if draining else dispatcher.run(stop)
     except PurlError as error:
         print(f"purl: {error}", file=sys.stderr)

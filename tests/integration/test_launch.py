@@ -31,7 +31,7 @@ subprocess.Popen([sys.executable, '-c', stubborn])
 """
 
 
-class Bench:
+class Workshop:
     """A launcher and the log of what it launched."""
 
     def __init__(self, folder: Path) -> None:
@@ -56,99 +56,99 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    for handle in bench.handles:
-        bench.launcher.end(handle)
+def shop(tmp_path: Path) -> Iterator[Workshop]:
+    shop = Workshop(tmp_path)
+    yield shop
+    for handle in shop.handles:
+        shop.launcher.end(handle)
 
 
-def test_a_launched_process_leads_a_session_and_writes_to_its_log(bench: Bench) -> None:
-    handle = bench.launch(SLEEPS)
-    bench.wait_for("up")
+def test_a_launched_process_leads_a_session_and_writes_to_its_log(shop: Workshop) -> None:
+    handle = shop.launch(SLEEPS)
+    shop.wait_for("up")
 
-    assert bench.launcher.alive(handle)
+    assert shop.launcher.alive(handle)
     assert processes.session_members(handle["pid"]) == [handle["pid"]]
 
 
-def test_a_second_launch_adds_to_the_log(bench: Bench) -> None:
-    bench.launch("print('first')")
-    bench.wait_for("first")
-    bench.launch("print('second')")
+def test_a_second_launch_adds_to_the_log(shop: Workshop) -> None:
+    shop.launch("print('first')")
+    shop.wait_for("first")
+    shop.launch("print('second')")
 
-    assert bench.wait_for("second").splitlines() == ["first", "second"]
+    assert shop.wait_for("second").splitlines() == ["first", "second"]
 
 
-def test_nothing_runs_before_the_handle_is_on_record(bench: Bench) -> None:
+def test_nothing_runs_before_the_handle_is_on_record(shop: Workshop) -> None:
     def refuse(handle: Handle) -> None:
-        bench.handles.append(handle)
+        shop.handles.append(handle)
         raise ConnectionError("the database is away")
 
     with pytest.raises(ConnectionError):
-        bench.launcher.launch(
-            {"CODE": "print('ran')"}, module="tests.programs.run_code", log_path=bench.log_path, record=refuse
+        shop.launcher.launch(
+            {"CODE": "print('ran')"}, module="tests.programs.run_code", log_path=shop.log_path, record=refuse
         )
 
-    wait_until("the held back process leaves", lambda: not bench.launcher.alive(bench.handles[0]))
-    assert bench.log == ""
+    wait_until("the held back process leaves", lambda: not shop.launcher.alive(shop.handles[0]))
+    assert shop.log == ""
 
 
 def test_a_process_gets_the_settings_it_is_given_and_none_of_the_services(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PURL_DATABASE_URL", "postgresql://purl:secret@db/purl")
     monkeypatch.setenv("LANG", "C.UTF-8")
 
-    bench.launch("import os; print(dict(os.environ), 'end')", PURL_URL="http://127.0.0.1:1")
+    shop.launch("import os; print(dict(os.environ), 'end')", PURL_URL="http://127.0.0.1:1")
 
-    environment = ast.literal_eval(bench.wait_for("end").removesuffix(" end\n"))
+    environment = ast.literal_eval(shop.wait_for("end").removesuffix(" end\n"))
     assert {name for name in environment if name.startswith("PURL_")} == {"PURL_URL"}
     assert environment["LANG"] == "C.UTF-8"
 
 
-def test_a_process_inherits_no_descriptor_but_its_own_three(bench: Bench) -> None:
+def test_a_process_inherits_no_descriptor_but_its_own_three(shop: Workshop) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         os.set_inheritable(listening.fileno(), True)
 
         # Listing the folder opens it: the fourth one.
-        bench.launch("import os; print(sorted(map(int, os.listdir('/proc/self/fd'))), 'end')")
+        shop.launch("import os; print(sorted(map(int, os.listdir('/proc/self/fd'))), 'end')")
 
-        assert bench.wait_for("end") == "[0, 1, 2, 3] end\n"
-
-
-def test_draining_is_asked_of_the_leader_alone(bench: Bench) -> None:
-    handle = bench.launch(DRAINS)
-    bench.wait_for("up")
-
-    bench.launcher.ask_to_drain(handle)
-
-    bench.wait_for("drained")
-    wait_until("it has left", lambda: not bench.launcher.alive(handle))
+        assert shop.wait_for("end") == "[0, 1, 2, 3] end\n"
 
 
-def test_ending_takes_what_a_dead_leader_left_behind(bench: Bench) -> None:
-    handle = bench.launch(LEAVES_A_HELPER)
-    bench.wait_for("up")
-    wait_until("the leader has left", lambda: not bench.launcher.alive(handle))
+def test_draining_is_asked_of_the_leader_alone(shop: Workshop) -> None:
+    handle = shop.launch(DRAINS)
+    shop.wait_for("up")
+
+    shop.launcher.ask_to_drain(handle)
+
+    shop.wait_for("drained")
+    wait_until("it has left", lambda: not shop.launcher.alive(handle))
+
+
+def test_ending_takes_what_a_dead_leader_left_behind(shop: Workshop) -> None:
+    handle = shop.launch(LEAVES_A_HELPER)
+    shop.wait_for("up")
+    wait_until("the leader has left", lambda: not shop.launcher.alive(handle))
     assert processes.session_members(handle["pid"]) != []
 
-    bench.launcher.end(handle)
-    bench.launcher.end(handle)
+    shop.launcher.end(handle)
+    shop.launcher.end(handle)
 
     assert processes.session_members(handle["pid"]) == []
 
 
-def test_ended_children_do_not_pile_up_as_zombies(bench: Bench) -> None:
-    handle = bench.launch("pass")
+def test_ended_children_do_not_pile_up_as_zombies(shop: Workshop) -> None:
+    handle = shop.launch("pass")
 
-    wait_until("it has left", lambda: not bench.launcher.alive(handle))
+    wait_until("it has left", lambda: not shop.launcher.alive(handle))
 
     assert processes.start_ticks(handle["pid"]) is None
 
 
-def test_another_launcher_finds_and_ends_the_same_process(bench: Bench) -> None:
-    handle = bench.launch(SLEEPS)
-    bench.wait_for("up")
+def test_another_launcher_finds_and_ends_the_same_process(shop: Workshop) -> None:
+    handle = shop.launch(SLEEPS)
+    shop.wait_for("up")
     successor = LocalLauncher()
 
     assert successor.alive(handle)
@@ -157,16 +157,16 @@ def test_another_launcher_finds_and_ends_the_same_process(bench: Bench) -> None:
     assert not successor.alive(handle)
 
 
-def test_a_later_owner_of_the_id_is_left_alone(bench: Bench) -> None:
-    handle = bench.launch(SLEEPS)
-    bench.wait_for("up")
+def test_a_later_owner_of_the_id_is_left_alone(shop: Workshop) -> None:
+    handle = shop.launch(SLEEPS)
+    shop.wait_for("up")
     earlier = {**handle, "started": handle["started"] - 1}
 
-    assert not bench.launcher.alive(earlier)
-    bench.launcher.ask_to_drain(earlier)
-    bench.launcher.end(earlier)
+    assert not shop.launcher.alive(earlier)
+    shop.launcher.ask_to_drain(earlier)
+    shop.launcher.end(earlier)
 
-    assert bench.launcher.alive(handle)
+    assert shop.launcher.alive(handle)
 
 
 @pytest.mark.parametrize(
@@ -175,12 +175,12 @@ def test_a_later_owner_of_the_id_is_left_alone(bench: Bench) -> None:
     ids=["another host", "another container", "before a reboot"],
 )
 def test_only_the_lease_tells_of_a_process_that_cannot_be_seen(
-    bench: Bench, elsewhere: dict[str, str], alive: bool
+    shop: Workshop, elsewhere: dict[str, str], alive: bool
 ) -> None:
-    handle = bench.launch(SLEEPS)
-    bench.wait_for("up")
+    handle = shop.launch(SLEEPS)
+    shop.wait_for("up")
 
-    assert bench.launcher.alive({**handle, **elsewhere}) is alive
-    bench.launcher.end({**handle, **elsewhere})
+    assert shop.launcher.alive({**handle, **elsewhere}) is alive
+    shop.launcher.end({**handle, **elsewhere})
 
-    assert bench.launcher.alive(handle)
+    assert shop.launcher.alive(handle)

@@ -1,0 +1,292 @@
+"""The dispatcher's decisions, on a real database: what it starts, what it gives up, and what it leaves alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from services import dispatcher
+from services.dispatcher import Dispatcher
+from services.launch import Handle
+from services.states import AttemptState, JobState
+from services.stopping import Stop
+from services.tables import Attempt
+from services.testing import FakeLauncher
+from tests.bench import Bench
+from tests.scene import Scene, handle_of
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def scene(bench: Bench) -> Scene:
+    return Scene(bench, FakeLauncher())
+
+
+def test_a_queued_job_gets_an_attempt_with_all_that_it_needs_to_report(scene: Scene, bench: Bench) -> None:
+    job_id = bench.submit()
+
+    scene.dispatcher.tick()
+
+    (launch,) = scene.launcher.launches
+    worker = scene.latest()
+    assert worker.claim.job_id == job_id
+    assert launch.module == "workers.run"
+    assert launch.env["PURL_URL"] == "http://service"
+    assert launch.env["PURL_DATASETS_DIR"] == str(bench.settings.datasets_dir)
+    assert launch.env["PURL_RAY_ADDRESS"] == ""
+    assert launch.log_path == bench.settings.data_dir / "logs" / f"{worker.claim.attempt_id}.log"
+    assert handle_of(worker) == launch.handle
+    assert worker.beat() == "continue", "the token opens the attempt"
+
+
+def test_no_more_attempts_run_at_once_than_the_settings_allow(bench: Bench) -> None:
+    scene = Scene(bench, FakeLauncher(), PURL_MAX_RUNNING="2")
+    for _ in range(3):
+        bench.submit()
+
+    scene.dispatcher.tick()
+    scene.dispatcher.tick()
+
+    assert len(scene.launcher.launches) == 2
+
+
+def test_a_dead_process_does_not_wait_for_its_lease(scene: Scene, bench: Bench) -> None:
+    worker = scene.start()
+    worker.beat()
+    handle = handle_of(worker)
+
+    scene.launcher.die(handle)
+    scene.dispatcher.tick()
+
+    assert worker.attempt.state is AttemptState.LOST
+    assert worker.attempt.reason == "its process died without a last word"
+    assert bench.state(worker) is JobState.QUEUED
+    assert scene.launcher.ended == [handle], "what it left behind is ended before the next attempt"
+    assert worker.attempt.handle is None
+
+
+def test_an_attempt_that_saved_its_work_is_followed_at_once(scene: Scene) -> None:
+    worker = scene.start()
+    worker.save("search", b"one episode")
+    scene.launcher.die(handle_of(worker))
+
+    scene.dispatcher.tick()
+
+    assert scene.latest().claim.number == 2
+    assert scene.latest().claim.job_id == worker.claim.job_id
+
+
+@pytest.mark.parametrize("reported", [True, False], ids=["fell silent", "never reported"])
+def test_a_silent_attempt_is_ended_when_its_lease_has_run_out(scene: Scene, bench: Bench, reported: bool) -> None:
+    worker = scene.start()
+    if reported:
+        worker.beat()
+    handle = handle_of(worker)
+
+    bench.age(worker, bench.settings.lease_seconds + 1)
+    scene.dispatcher.tick()
+
+    assert worker.attempt.cause == "lost"
+    assert bench.state(worker) is JobState.QUEUED
+    assert scene.launcher.ended == [handle]
+
+
+def test_a_claim_whose_process_was_never_started_is_given_up_with_its_lease(scene: Scene, bench: Bench) -> None:
+    bench.submit()
+    worker = bench.claim()
+
+    scene.dispatcher.tick()
+    assert not worker.attempt.state.is_terminal
+
+    bench.age(worker, bench.settings.lease_seconds + 1)
+    scene.dispatcher.tick()
+    assert worker.attempt.state is AttemptState.LOST
+    assert scene.launcher.ended == []
+
+
+def test_an_attempt_that_beats_over_a_hung_search_is_ended(scene: Scene, bench: Bench) -> None:
+    worker = scene.start()
+    worker.beat()
+    bench.age(worker, bench.settings.stall_seconds + 1)
+    worker.beat(moved=False)
+
+    scene.dispatcher.tick()
+
+    assert worker.attempt.cause == "stalled"
+    assert bench.state(worker) is JobState.QUEUED
+
+
+def test_an_attempt_that_lives_is_left_alone(scene: Scene) -> None:
+    worker = scene.start()
+    worker.beat()
+
+    scene.dispatcher.tick()
+
+    assert worker.attempt.state is AttemptState.RUNNING
+    assert scene.launcher.ended == []
+    assert len(scene.launcher.launches) == 1
+
+
+def test_a_cancel_that_is_not_followed_ends_the_attempt_a_lease_later(scene: Scene, bench: Bench) -> None:
+    worker = scene.start()
+    worker.beat()
+    bench.cancel(worker.claim.job_id)
+
+    scene.dispatcher.tick()
+    assert bench.state(worker) is JobState.RUNNING, "it has a lease to follow"
+
+    with bench.db.write() as session:
+        session.execute(update(Attempt).values(lease_seconds=0))
+    scene.tick_until("the grace is over", lambda: bench.state(worker) is JobState.CANCELLED)
+    assert len(scene.launcher.ended) == 1
+
+
+def test_a_cancel_before_the_first_report_ends_the_process(bench: Bench) -> None:
+    scene = Scene(bench, FakeLauncher())
+    worker = scene.start()
+    handle = handle_of(worker)
+
+    bench.cancel(worker.claim.job_id)
+    Dispatcher(bench.db, bench.settings, scene.launcher, bench.store, linger_seconds=-1).tick()
+
+    assert bench.state(worker) is JobState.CANCELLED
+    assert scene.launcher.ended == [handle]
+
+
+def test_a_worker_may_leave_in_its_own_time_after_its_last_word(scene: Scene, bench: Bench) -> None:
+    worker = scene.start()
+    worker.succeed()
+    handle = handle_of(worker)
+
+    scene.dispatcher.tick()
+    assert scene.launcher.ended == []
+
+    Dispatcher(bench.db, bench.settings, scene.launcher, bench.store, linger_seconds=-1).tick()
+    assert scene.launcher.ended == [handle], "but not for ever"
+    assert worker.attempt.handle is None
+    assert bench.state(worker) is JobState.SUCCEEDED
+
+
+def test_the_next_job_starts_when_the_last_ones_processes_have_gone(scene: Scene, bench: Bench) -> None:
+    worker = scene.start()
+    worker.succeed()
+    bench.submit()
+
+    scene.dispatcher.tick()
+    assert len(scene.launcher.launches) == 1
+
+    scene.launcher.die(handle_of(worker))
+    scene.dispatcher.tick()
+    assert len(scene.launcher.launches) == 2
+
+
+def test_the_log_of_a_killed_attempt_is_kept(scene: Scene) -> None:
+    worker = scene.start()
+    log_path = scene.launcher.launches[-1].log_path
+    log_path.parent.mkdir(parents=True)
+    log_path.write_text("loading\nsearching\n")
+
+    scene.launcher.die(handle_of(worker))
+    scene.dispatcher.tick()
+
+    assert scene.log_of(worker) == "loading\nsearching\n"
+
+
+def test_the_log_of_an_attempt_that_failed_is_kept(scene: Scene, bench: Bench) -> None:
+    worker = scene.start()
+    log_path = scene.launcher.launches[-1].log_path
+    log_path.parent.mkdir(parents=True)
+    log_path.write_text("Traceback\n")
+
+    worker.fail()
+    scene.launcher.die(handle_of(worker))
+    scene.dispatcher.tick()
+
+    assert bench.state(worker) is JobState.FAILED
+    assert scene.log_of(worker) == "Traceback\n"
+
+
+def test_of_a_long_log_the_end_is_kept_from_the_beginning_of_a_line(tmp_path: Path, bench: Bench) -> None:
+    path = tmp_path / "long.log"
+    path.write_text("".join(f"line {number}\n" for number in range(200_000)))
+
+    kept = dispatcher.keep_tail(path, bench.store)
+
+    assert kept is not None
+    assert kept.bytes <= dispatcher.LOG_BYTES
+    lines = bench.store.path(kept.sha256).read_text().splitlines()
+    assert lines[-1] == "line 199999"
+    assert lines[0] == f"line {200_000 - len(lines)}"
+
+
+class RefusesToLaunch(FakeLauncher):
+    """A machine that has no process left to give."""
+
+    def launch(self, *args: object, **kwargs: object) -> Handle:  # noqa: ARG002
+        raise BlockingIOError("fork: try again")
+
+
+def test_a_process_that_cannot_be_started_gives_its_job_back(bench: Bench) -> None:
+    scene = Scene(bench, RefusesToLaunch())
+    job_id = bench.submit()
+
+    with pytest.raises(ExceptionGroup):
+        scene.dispatcher.tick()
+
+    job = bench.job(job_id)
+    assert job.state is JobState.QUEUED
+    assert job.waiting_for == "its process could not be started: BlockingIOError"
+
+
+class CannotEnd(FakeLauncher):
+    """Everything but the first process can be ended."""
+
+    def end(self, handle: Handle, *, at_once: bool = False) -> None:
+        if handle["pid"] == 1:
+            raise PermissionError("not yours")
+        super().end(handle, at_once=at_once)
+
+
+def test_one_attempt_that_cannot_be_ended_does_not_keep_others_waiting(bench: Bench) -> None:
+    scene = Scene(bench, CannotEnd(), PURL_MAX_RUNNING="3")
+    first, second = scene.start(), scene.start()
+    for worker in (first, second):
+        scene.launcher.die(handle_of(worker))
+    third = bench.submit()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        scene.dispatcher.tick()
+
+    assert [type(error) for error in caught.value.exceptions] == [PermissionError]
+    assert second.attempt.state is AttemptState.LOST
+    assert scene.latest().claim.job_id == third
+
+
+class FailsAtFirst(FakeLauncher):
+    failures = 2
+
+    def launch(self, env: Mapping[str, str], **kwargs: object) -> Handle:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("away for a moment")
+        return super().launch(env, **kwargs)  # type: ignore[arg-type]
+
+
+def test_the_loop_outlives_what_goes_wrong_in_a_pass(bench: Bench) -> None:
+    scene = Scene(bench, FailsAtFirst(), PURL_POLL_SECONDS="0.01")
+    for _ in range(3):
+        bench.submit()
+    stop = Stop()
+    thread = threading.Thread(target=scene.dispatcher.run, args=(stop,))
+    thread.start()
+
+    wait_until("a later pass succeeds", lambda: scene.launcher.launches)
+
+    stop.ask()
+    stop.ask()
+    thread.join()
+    stop.close()
