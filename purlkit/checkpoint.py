@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from purlkit.errors import BadWeightsFile, WeightsDontFit
 
 _SHOWN = 5
+# What a float32 network may be given in; the packed types of 8 bits and fewer don't convert one to one.
+_FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 _TENSOR_NAME = re.compile(r"[\w.]{1,100}", re.ASCII)
 
 
@@ -103,8 +105,7 @@ def _unfit(problem: str, remedy: str) -> WeightsDontFit:
 
 
 def _fits(given: Tensor, own: Tensor) -> bool:
-    alike = given.dtype == own.dtype or (given.is_floating_point() and own.is_floating_point())
-    return alike and given.shape == own.shape
+    return given.shape == own.shape and (given.dtype == own.dtype or {given.dtype, own.dtype} <= _FLOATS)
 
 
 def _kind(tensor: Tensor) -> str:

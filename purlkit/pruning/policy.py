@@ -76,7 +76,8 @@ def _cut(layers: Sequence[PrunableLayer], scores: Sequence[Tensor], mask: Mask) 
     highest_removed, lowest_kept = 0.0, math.inf
     for layer, score in zip(layers, scores, strict=True):
         keep = mask.keep[layer.name]
-        removed = score[~keep & (layer.weight != 0)]
+        # A layer of equal weights has no deviation and so no finite score: no alpha describes a cut through it.
+        removed = score[~keep & (layer.weight != 0) & score.isfinite()]
         stayed = score[keep & ~floor.keep[layer.name]]
         highest_removed = max(highest_removed, float(removed.max()) if removed.numel() else 0.0)
         lowest_kept = min(lowest_kept, float(stayed.min()) if stayed.numel() else math.inf)

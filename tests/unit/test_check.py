@@ -1,0 +1,126 @@
+"""Everything that can be known before training is told at once, and nothing is raised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from purlkit import checkpoint
+from purlkit.check import check
+from purlkit.results import CheckReport
+from purlkit.spec import JobSpec
+from purlkit.zoo import catalog
+from tests.unit.networks import digits_net
+
+
+def checked(root: Path, weights: Path | None = None, **changes: Any) -> CheckReport:
+    body = {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}, **changes}
+    return check(JobSpec.model_validate(body), data_root=root, weights=weights)
+
+
+def reasons(report: CheckReport) -> list[tuple[str, str | None]]:
+    assert not report.runnable
+    return [(reason.code, reason.at) for reason in report.reasons]
+
+
+def test_a_sound_spec_is_runnable(tmp_path: Path) -> None:
+    report = checked(tmp_path)
+
+    assert report.runnable
+    assert report.reasons == ()
+    assert (len(report.layers), report.prunable_weights) == (10, 77072)
+    assert report.sparsity_range == pytest.approx((0, 77062 / 77072))
+    assert report.steps == 600  # 55 search and 5 greedy episodes of 10 layers
+    assert report.memory_bytes is not None
+    assert 1_000_000 < report.memory_bytes < 10_000_000
+
+
+def test_an_unknown_name_ends_it(tmp_path: Path) -> None:
+    report = checked(tmp_path, model={"name": "nothing"})
+
+    assert reasons(report) == [("unknown_name", "/model/name")]
+    assert report.layers == ()
+
+
+def test_a_target_out_of_reach_is_told_with_the_range(tmp_path: Path) -> None:
+    report = checked(tmp_path, model={"name": "digits-resnet", "kwargs": {"width": 1}}, targets={"sparsity": 0.99})
+
+    assert reasons(report) == [("unreachable_sparsity", "/targets/sparsity")]
+    assert report.sparsity_range is not None
+    assert f"to {report.sparsity_range[1]:.6g}" in report.reasons[0].message
+
+
+def test_missing_data_still_gives_layers_and_range(tmp_path: Path) -> None:
+    report = checked(tmp_path, dataset={"name": "cifar10"})
+
+    assert reasons(report) == [("missing_data", "/dataset/name")]
+    assert report.layers[0].shape == (16, 3, 3, 3)  # three channels: built for the data set that is missing
+    assert report.sparsity_range is not None
+
+
+def test_a_subset_larger_than_the_training_split(tmp_path: Path) -> None:
+    report = checked(tmp_path, search={"retrain": {"images": 1001}})
+
+    assert reasons(report) == [("not_enough_data", "/search/retrain/images")]
+
+
+def test_every_reason_is_told_at_once(tmp_path: Path) -> None:
+    report = checked(
+        tmp_path,
+        model={"name": "mlp", "kwargs": {"hidden": 1}, "weights": {"sha256": "0" * 64}},
+        dataset={"name": "cifar10"},
+        targets={"sparsity": 0.9999},
+    )
+
+    assert [code for code, _ in reasons(report)] == ["missing_weights", "unreachable_sparsity", "missing_data"]
+
+
+def uploaded(path: Path, model: nn.Module) -> dict[str, Any]:
+    checkpoint.write(path, model, metadata={})
+    return {"name": "digits-resnet", "kwargs": {"width": 4}, "weights": {"sha256": "0" * 64}}
+
+
+def test_weights_that_fit(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    model = uploaded(path, digits_net(width=4))
+
+    assert checked(tmp_path, path, model=model).runnable
+
+
+def test_weights_of_another_network(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    report = checked(tmp_path, path, model=uploaded(path, digits_net(width=8)))
+
+    assert reasons(report) == [("weights_dont_fit", "/model/weights")]
+    assert len(report.layers) == 10
+
+
+def test_a_target_below_the_zeros_of_the_weights(tmp_path: Path) -> None:
+    path, pruned = tmp_path / "weights", digits_net(width=4)
+    with torch.no_grad():
+        pruned.body[2].conv2.weight.zero_()
+    report = checked(tmp_path, path, model=uploaded(path, pruned), targets={"sparsity": 0.1})
+
+    assert reasons(report) == [("unreachable_sparsity", "/targets/sparsity")]
+    assert report.sparsity_range is not None
+    assert report.sparsity_range[0] == pytest.approx(2304 / report.prunable_weights)
+
+
+def only_large(**_: object) -> nn.Module:
+    return nn.Linear(999, 10)
+
+
+def three_answers(*, shape: tuple[int, int, int], **_: object) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], 3))
+
+
+@pytest.mark.parametrize("builder", ["only_large", "three_answers"])
+def test_a_network_that_can_not_take_the_images(builder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = catalog.ModelEntry(name="odd", builder=f"{__name__}:{builder}", dataset="digits", about="")
+    monkeypatch.setitem(catalog.MODELS, "odd", entry)
+
+    assert reasons(checked(tmp_path, model={"name": "odd"})) == [("shape_mismatch", "/model")]

@@ -1,0 +1,59 @@
+"""Which layers are prunable, and that no weight is counted twice."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from purlkit.pruning.layers import describe, prunable_layers
+from tests.unit.networks import digits_net
+
+
+def test_convolutions_and_linear_layers_in_module_order() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+
+    layers = prunable_layers(model)
+
+    assert [(layer.name, layer.kind) for layer in layers] == [("0", "conv"), ("4", "linear")]
+    assert layers[0].weight is model[0].weight  # the parameter itself: cutting it cuts the model
+
+
+def test_depthwise_and_grouped_convolutions_count() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 3, groups=2), nn.Conv1d(8, 2, 1))
+
+    assert [layer.kind for layer in prunable_layers(model)] == ["grouped-conv", "grouped-conv", "conv"]
+
+
+def test_embeddings_and_norms_do_not_count() -> None:
+    model = nn.Sequential(nn.Embedding(5, 4), nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.Linear(4, 3))
+
+    assert [layer.name for layer in prunable_layers(model)] == ["3"]
+
+
+def test_tied_weights_are_one_layer_under_the_first_name() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+
+    assert [layer.name for layer in prunable_layers(model)] == ["0"]
+
+
+def test_a_module_used_twice_is_one_layer() -> None:
+    shared = nn.Linear(4, 4)
+
+    assert len(prunable_layers(nn.Sequential(shared, nn.ReLU(), shared))) == 1
+
+
+def test_a_weight_shared_with_an_embedding_is_not_prunable() -> None:
+    model = nn.Sequential(nn.Linear(4, 5, bias=False), nn.Embedding(5, 4))
+    model[0].weight = model[1].weight
+
+    assert prunable_layers(model) == []
+
+
+def test_digits_resnet_has_ten_layers_and_about_77_thousand_weights() -> None:
+    layers = describe(prunable_layers(digits_net()))
+
+    assert len(layers) == 10
+    # 144 + 2·2304 + (4608 + 9216 + 512) + (18432 + 36864 + 2048) + 640
+    assert sum(layer.weights for layer in layers) == 77072
+    assert layers[0].model_dump() == {"name": "conv", "kind": "conv", "shape": (16, 1, 3, 3), "weights": 144}
+    assert layers[-1].name == "classifier"
