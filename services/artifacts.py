@@ -88,6 +88,9 @@ class LocalWriter:
         with self._cleanly():
             self._file = self._path.open("xb")
 
+    def fileno(self) -> int:
+        return self._file.fileno()
+
     def write(self, data: bytes) -> None:
         with self._cleanly():
             self._file.write(data)

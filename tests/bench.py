@@ -1,0 +1,94 @@
+"""A service without processes: a real database in a folder, and the few sentences that most tests begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import update
+
+from services import attempts, events, jobs
+from services.artifacts import LocalStore
+from services.attempts.endings import Cause
+from services.settings import Settings
+from services.states import JobState
+from services.tables import Attempt, Event, Job
+from services.testing import FakeWorker, a_spec, database_in, settings_in
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.settings: Settings = settings_in(folder, PURL_MAX_RUNNING="100")
+        self.db = database_in(folder)
+        self.store = LocalStore(self.settings.artifacts)
+
+    def submit(self, **changes: Any) -> str:
+        with self.db.write() as session:
+            return jobs.submit(session, a_spec(**changes)).job.id
+
+    def claim(self) -> FakeWorker:
+        with self.db.write() as session:
+            claim = attempts.claim(session, self.settings)
+        assert claim is not None, "nothing is due"
+        return FakeWorker(self.db, claim)
+
+    def running(self, **changes: Any) -> FakeWorker:
+        """A new job whose first attempt has reported."""
+        self.submit(**changes)
+        worker = self.claim()
+        worker.beat()
+        return worker
+
+    def job(self, job_id: str) -> Job:
+        with self.db.read() as session:
+            return jobs.get(session, job_id)
+
+    def state(self, worker: FakeWorker) -> JobState:
+        return self.job(worker.claim.job_id).state
+
+    def cancel(self, job_id: str) -> Job:
+        with self.db.write() as session:
+            return jobs.request_cancel(session, job_id)
+
+    def pause(self, job_id: str) -> Job:
+        with self.db.write() as session:
+            return jobs.request_pause(session, job_id)
+
+    def resume(self, job_id: str) -> Job:
+        with self.db.write() as session:
+            return jobs.resume(session, job_id)
+
+    def rescue(self, worker: FakeWorker, *, cause: Cause = "lost", reason: str = "it was killed") -> Job:
+        with self.db.write() as session:
+            return attempts.rescue(session, worker.attempt, reason=reason, cause=cause)
+
+    def next_try(self, job_id: str) -> FakeWorker:
+        """The job's next attempt, without waiting for the back-off to pass."""
+        with self.db.write() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(not_before=0))
+        return self.claim()
+
+    def age(self, worker: FakeWorker, seconds: float) -> None:
+        """As if all that the attempt has on its clock had happened so much earlier."""
+        ms = round(seconds * 1000)
+        with self.db.write() as session:
+            session.execute(
+                update(Attempt)
+                .where(Attempt.id == worker.claim.attempt_id)
+                .values(
+                    lease_until=Attempt.lease_until - ms,
+                    counter_moved_at=Attempt.counter_moved_at - ms,
+                    started_at=Attempt.started_at - ms,
+                )
+            )
+
+    def events(self, job_id: str) -> list[Event]:
+        with self.db.read() as session:
+            return events.page(session, job_id, limit=1000).items
+
+    def states(self, job_id: str) -> list[str]:
+        """Every state that the job was ever in, by its events."""
+        return [event.data["state"] for event in self.events(job_id) if event.type == "state"]
+
+    def close(self) -> None:
+        self.db.close()

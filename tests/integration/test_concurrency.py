@@ -1,0 +1,105 @@
+"""Several processes and threads on one SQLite file: each waits for the other, and nothing happens twice."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+from services import attempts, events
+from services.database import Database, check_schema, upgrade
+from services.errors import IllegalMove
+from services.settings import Settings
+from services.states import JobState
+from services.testing import settings_in
+from tests.bench import Bench
+
+PROCESSES = 4
+THREADS = 2
+JOBS = 20
+
+
+def claim_all(settings: Settings) -> list[str]:
+    """Claims until nothing is left."""
+    db = Database.open(settings.database_url)
+    claimed: list[str] = []
+    while True:
+        with db.write() as session:
+            claim = attempts.claim(session, settings)
+        if claim is None:
+            db.close()
+            return claimed
+        claimed.append(claim.job_id)
+
+
+def claim_in_threads(settings: Settings, start: Barrier, answers: multiprocessing.Queue[list[str]]) -> None:
+    with ThreadPoolExecutor(THREADS) as pool:
+        start.wait()
+        for claimed in [pool.submit(claim_all, settings) for _ in range(THREADS)]:
+            answers.put(claimed.result())
+
+
+def test_each_job_is_claimed_once_by_many_processes(bench: Bench) -> None:
+    submitted = {bench.submit() for _ in range(JOBS)}
+    context = multiprocessing.get_context("spawn")
+    start, answers = context.Barrier(PROCESSES), context.Queue()
+    claimers = [
+        context.Process(target=claim_in_threads, args=(bench.settings, start, answers)) for _ in range(PROCESSES)
+    ]
+
+    for process in claimers:
+        process.start()
+    claimed = [job_id for _ in range(PROCESSES * THREADS) for job_id in answers.get(timeout=60)]
+    for process in claimers:
+        process.join()
+
+    assert Counter(claimed) == Counter(submitted)
+
+
+def test_events_of_many_writers_have_no_gaps(bench: Bench) -> None:
+    job_id = bench.submit()
+
+    def write(number: int) -> None:
+        with bench.db.write() as session:
+            events.append(session, job_id, "note", {"from": number})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(40)))
+
+    assert [event.seq for event in bench.events(job_id)] == list(range(1, 42))
+
+
+def test_of_cancel_and_finish_at_once_one_is_the_end(bench: Bench) -> None:
+    """Whichever comes first, the job ends once, and as the one that was accepted said."""
+    for _ in range(10):
+        worker = bench.running()
+        start = Barrier(2)
+
+        def cancel(job_id: str = worker.claim.job_id, start: Barrier = start) -> bool:
+            start.wait()
+            try:
+                bench.cancel(job_id)
+            except IllegalMove:
+                return False
+            return True
+
+        with ThreadPoolExecutor(1) as pool:
+            accepted = pool.submit(cancel)
+            start.wait()
+            worker.succeed()
+
+        ended = JobState.CANCELLED if accepted.result() else JobState.SUCCEEDED
+        assert bench.states(worker.claim.job_id) == ["queued", "running", ended]
+
+
+def test_many_may_bring_a_new_database_up_to_date_at_once(tmp_path: Path) -> None:
+    url = settings_in(tmp_path).database_url
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(upgrade, [url] * 4))
+
+    db = Database.open(url)
+    check_schema(db)
+    db.close()

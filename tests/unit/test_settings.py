@@ -1,0 +1,77 @@
+"""Settings come from the environment, and a bad one is refused by name with its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.errors import BadSetting
+from services.settings import Settings
+
+
+def test_an_empty_environment_gives_the_embedded_service() -> None:
+    settings = Settings.from_environ({})
+
+    assert settings.data_dir == Path.cwd() / "data"
+    assert settings.database_url == f"sqlite:///{settings.data_dir}/purl.db"
+    assert settings.artifacts == settings.data_dir / "artifacts"
+    assert settings.datasets_dir == settings.data_dir / "datasets"
+    assert (settings.host, settings.port, settings.public_url) == ("127.0.0.1", 8000, None)
+    assert settings.download is False
+
+
+def test_each_variable_sets_its_field(tmp_path: Path) -> None:
+    settings = Settings.from_environ(
+        {
+            "PURL_DATA_DIR": str(tmp_path),
+            "PURL_PORT": "0",
+            "PURL_PUBLIC_URL": "http://10.0.0.1:8000/",
+            "PURL_LEASE_SECONDS": "2.5",
+            "PURL_HEARTBEAT_SECONDS": "0.5",
+            "PURL_MAX_RUNNING": "3",
+            "PURL_DOWNLOAD": "yes",
+            "HOME": "/of/no/interest",
+        }
+    )
+
+    assert settings.database_url == f"sqlite:///{tmp_path}/purl.db"
+    assert settings.public_url == "http://10.0.0.1:8000"
+    assert (settings.port, settings.lease_seconds, settings.max_running) == (0, 2.5, 3)
+    assert settings.download is True
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert Settings.from_environ({"PURL_PORT": "", "PURL_RAY_ADDRESS": " "}) == Settings.from_environ({})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "remedy"),
+    [
+        ("PURL_PORT", "65536", "from 0 to 65535"),
+        ("PURL_PORT", "eight", "from 0 to 65535"),
+        ("PURL_PORT", "²", "from 0 to 65535"),
+        ("PURL_MAX_RUNNING", "0", "from 1"),
+        ("PURL_LEASE_SECONDS", "nan", "above 0"),
+        ("PURL_LEASE_SECONDS", "inf", "above 0"),
+        ("PURL_DRAIN_SECONDS", "-1", "above 0"),
+        ("PURL_DOWNLOAD", "perhaps", "use 1 or 0"),
+        ("PURL_DATABASE_URL", "mysql://host/name", "sqlite:///"),
+        ("PURL_DATABASE_URL", "sqlite://", "sqlite:///"),
+        ("PURL_DATABASE_URL", "sqlite:///:memory:", "use a file"),
+        ("PURL_ARTIFACTS", "s3://bucket", "folder on this machine"),
+        ("PURL_PUBLIC_URL", "10.0.0.1:8000", "http://"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_name_and_remedy(variable: str, value: str, remedy: str) -> None:
+    with pytest.raises(BadSetting) as refusal:
+        Settings.from_environ({variable: value})
+
+    assert refusal.value.variable == variable
+    assert variable in str(refusal.value)
+    assert remedy in str(refusal.value)
+
+
+def test_a_lease_must_outlast_three_heartbeats() -> None:
+    with pytest.raises(BadSetting, match="at most a third of PURL_LEASE_SECONDS"):
+        Settings.from_environ({"PURL_LEASE_SECONDS": "20", "PURL_HEARTBEAT_SECONDS": "10"})
