@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -94,6 +95,10 @@ def first_handle(bench: Bench) -> Handle:
     return wait_until("an attempt is started", lambda: next((one.handle for one in all_attempts(bench)), None)) or {}
 
 
+def log_path_of(bench: Bench, attempt: Attempt) -> Path:
+    return bench.settings.data_dir / "logs" / f"{attempt.id}.log"
+
+
 def dispatcher(bench: Bench) -> Dispatcher:
     """As a new process would begin: with nothing but the database."""
     return Dispatcher(bench.db, bench.settings, LocalLauncher(), bench.store, worker="tests.programs.stubborn_worker")
@@ -104,8 +109,7 @@ def start_stubborn_attempt(bench: Bench) -> Attempt:
     bench.submit()
     dispatcher(bench).tick()
     (attempt,) = all_attempts(bench)
-    log_path = bench.settings.data_dir / "logs" / f"{attempt.id}.log"
-    wait_until("it is up", log_path.read_text)
+    wait_until("it is up", log_path_of(bench, attempt).read_text)
     assert len(processes.session_members(first_handle(bench)["pid"])) == 2
     return attempt
 
@@ -171,6 +175,7 @@ def test_a_killed_dispatcher_costs_no_attempt(bench: Bench, start: Callable[[], 
     bench.submit()
     killed = start()
     handle = first_handle(bench)
+    wait_until("the attempt says that nobody answers", log_path_of(bench, all_attempts(bench)[0]).read_text)
     killed.popen.kill()
     killed.ends()
     assert LocalLauncher().alive(handle)

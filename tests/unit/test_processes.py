@@ -144,6 +144,7 @@ def test_a_leader_is_asked_before_anything_is_killed() -> None:
 def test_a_stopped_leader_is_ended_after_its_grace() -> None:
     with session(SLEEPER) as leader:
         leader.send_signal(signal.SIGSTOP)
+        os.waitpid(leader.pid, os.WUNTRACED)
 
         processes.end_session(leader.pid, grace_seconds=0.1)
 
