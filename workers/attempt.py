@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from purlkit.results import AttemptBrief, Episode, Phase, Progress
 from purlkit.spec import JobSpec
 from workers.link import Link
+
+log = logging.getLogger("purl.attempt")
 
 # Where each phase stands on the way from 0 to 1, by what the phases took on the demo job.
 STARTS = {
@@ -42,6 +45,7 @@ class Attempt:
 
     def enter(self, phase: Phase) -> None:
         self.link.check()
+        log.info("phase: %s", phase)
         self.link.enter(phase)
         self.link.progress(Progress(fraction=STARTS[phase], phase=phase))
 

@@ -18,35 +18,47 @@ from pathlib import Path
 
 from purlkit.errors import PurlError
 from purlkit.processes import end_own_session
-from purlkit.results import ErrorReport, Finish, Outcome
+from purlkit.results import LOG, ErrorReport, Finish, Outcome
 from workers import cluster
 from workers.attempt import Attempt
 from workers.link import Interrupted, Link, Superseded
 
 log = logging.getLogger("purl.worker")
 
+LOG_FORMAT = "%(asctime)s %(name)s %(levelname)s %(message)s"
 OUTCOMES = {"pause": Outcome.PAUSED, "cancel": Outcome.CANCELLED, "drain": Outcome.DRAINED}
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     link = Link(environ["PURL_URL"], environ["PURL_ATTEMPT"], environ["PURL_TOKEN"], on_fence=_end_everything)
     signal.signal(signal.SIGTERM, lambda *_: link.drain())
     try:
-        with tempfile.TemporaryDirectory(prefix="purl-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="purl-") as folder:
+            scratch = Path(folder)
+            logging.getLogger().addHandler(_log_file(scratch / LOG))
             job = Attempt(
                 brief=link.start(),
                 link=link,
                 datasets_dir=Path(environ["PURL_DATASETS_DIR"]),
-                scratch=Path(scratch),
+                scratch=scratch,
                 ray_address=environ.get("PURL_RAY_ADDRESS", ""),
             )
-            link.finish(_run(job))
+            finish = _run(job)
+            # Whoever sees the end of the job can read at once how it came about.
+            link.put_artifact(LOG, scratch / LOG, "text/plain; charset=utf-8")
+            link.finish(finish)
     except Superseded as error:
         log.error("superseded: %s", error)
         return 3
     return 0
+
+
+def _log_file(path: Path) -> logging.Handler:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    return handler
 
 
 def _run(job: Attempt) -> Finish:

@@ -1,0 +1,145 @@
+"""The real service as a user runs it: `python -m services`, and what tests do to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from purlkit.processes import PROC, session_members
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+
+# Leases as short as a busy machine of two cores bears, so that a rescue does not take a minute.
+QUICK = {
+    "PURL_PORT": "0",
+    "PURL_LEASE_SECONDS": "20",
+    "PURL_HEARTBEAT_SECONDS": "1",
+    "PURL_POLL_SECONDS": "0.2",
+}
+
+# Small enough for seconds, real in every part: a trained net, RLlib on Ray with two runners, a race, a verified file.
+SMALL_JOB: dict[str, Any] = {
+    "model": {"name": "mlp", "kwargs": {"hidden": 32}, "weights": {"train": {"epochs": 5}}},
+    "targets": {"sparsity": 0.8},
+    "search": {"episodes": 12, "greedy_episodes": 2, "retrain": {"epochs": 4}},
+    "fine_tune": {"epochs": 2},
+    "seed": 7,
+}
+# The same with time enough to kill something in the middle of it.
+LONGER_JOB: dict[str, Any] = {**SMALL_JOB, "search": {**SMALL_JOB["search"], "episodes": 40}}
+
+JOB_SECONDS = 240.0
+
+
+class RunningService:
+    def __init__(self, data_dir: Path, **env: str) -> None:
+        self.data_dir = data_dir
+        self.log = data_dir.with_suffix(".log")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PURL_")}
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services"],
+                cwd=ROOT,
+                env={**inherited, **QUICK, **env, "PURL_DATA_DIR": str(data_dir)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.sessions: set[int] = set()
+        self.url = wait_until("the service is ready", self._ready_url)
+        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    def _ready_url(self) -> str | None:
+        assert self.process.poll() is None, self.log.read_text()
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("ready at ")]
+        return lines[-1].removeprefix("ready at ").strip() if lines else None
+
+    # ---- jobs
+
+    def submit(self, body: dict[str, Any]) -> str:
+        answer = self.http.post("/jobs", json=body)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"/jobs/{job_id}")
+        answer.raise_for_status()
+        job: dict[str, Any] = answer.json()
+        self.sessions |= set(self.attempt_pids())
+        return job
+
+    def ended(self, job_id: str) -> dict[str, Any]:
+        return wait_until(
+            f"{job_id} has ended",
+            lambda: job if (job := self.job(job_id))["state"] in ("succeeded", "failed", "cancelled") else None,
+            seconds=JOB_SECONDS,
+        )
+
+    def episodes(self, job_id: str, kind: str = "search") -> list[dict[str, Any]]:
+        rows = self.http.get(f"/jobs/{job_id}/episodes", params={"limit": 1000}).json()["data"]
+        return [row for row in rows if row["kind"] == kind]
+
+    def searching(self, job_id: str, *, episodes: int) -> None:
+        """Wait until the search is in the middle: so many episodes are on record and more are to come."""
+        wait_until(f"{episodes} episodes", lambda: len(self.episodes(job_id)) >= episodes, seconds=JOB_SECONDS)
+        assert self.job(job_id)["state"] == "running"
+
+    # ---- processes
+
+    def attempt_pids(self) -> list[int]:
+        """Leaders of the sessions of attempts that may still have processes."""
+        with closing(sqlite3.connect(self.data_dir / "purl.db", timeout=30)) as db:
+            rows = db.execute("SELECT handle FROM attempts WHERE handle IS NOT NULL").fetchall()
+        return [json.loads(row[0])["pid"] for row in rows]
+
+    def child(self, *words: str) -> int | None:
+        """The supervisor's own child whose command line has these words."""
+        for folder in PROC.iterdir():
+            found = _command(folder) if folder.name.isdigit() else None
+            if found and found[0] == self.process.pid and all(word in found[1] for word in words):
+                return int(folder.name)
+        return None
+
+    def left_over(self) -> list[int]:
+        """Processes that outlived their attempt, and the service's own."""
+        return [pid for sid in {*self.sessions, self.process.pid} for pid in session_members(sid)]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.sessions |= set(self.attempt_pids())
+        self.process.send_signal(number)
+        code = self.process.wait(120)
+        self.http.close()
+        return code
+
+
+def _command(folder: Path) -> tuple[int, list[str]] | None:
+    try:
+        parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        return parent, (folder / "cmdline").read_text().split("\0")
+    except (OSError, ValueError):
+        return None
+
+
+def serving(data_dir: Path, **env: str) -> Iterator[RunningService]:
+    """For fixtures: the service, ended in order, with nothing left of it."""
+    service = RunningService(data_dir, **env)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            began = time.monotonic()
+            code = service.stop()
+            assert code == 0, f"exit {code} after {time.monotonic() - began:.0f} s\n{service.log.read_text()[-5000:]}"
+    assert service.left_over() == []

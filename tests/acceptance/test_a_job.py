@@ -1,0 +1,144 @@
+"""A job from POST /jobs to a verified checkpoint, with real Ray and RLlib, and what goes wrong with jobs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from purlkit import Mask, prunable_layers
+from purlkit.spec import Dataset
+from purlkit.training.evaluate import accuracy
+from purlkit.zoo import datasets, models
+from tests.acceptance.running import SMALL_JOB, RunningService, serving
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    yield from serving(tmp_path_factory.mktemp("jobs") / "data")
+
+
+@pytest.fixture(scope="module")
+def done(service: RunningService) -> dict[str, Any]:
+    return service.ended(service.submit(SMALL_JOB))
+
+
+def the_model() -> torch.nn.Module:
+    return models.mlp(hidden=32)
+
+
+def test_the_job_succeeds_with_a_result_that_adds_up(done: dict[str, Any]) -> None:
+    assert done["state"] == "succeeded", done["error"]
+    result = done["result"]
+    assert result["sparsity"] == pytest.approx(0.8, abs=0.001)
+    assert {c["method"] for c in result["candidates"]} == {"purl", "global"}
+    assert all(c["sparsity"] == result["sparsity"] for c in result["candidates"])
+    assert result["winner"]["method"] in result["verdict"].lower()
+    assert done["error"] is None
+    assert [attempt["state"] for attempt in done["attempts"]] == ["succeeded"]
+    assert done["progress"]["fraction"] == 1
+
+
+def test_the_checkpoint_is_what_the_result_says(service: RunningService, done: dict[str, Any]) -> None:
+    told = done["result"]["checkpoint"]
+    answer = service.http.get(told["href"])
+
+    assert hashlib.sha256(answer.content).hexdigest() == told["sha256"]
+    assert answer.headers["etag"] == f'"{told["sha256"]}"'
+    model = the_model()
+    model.load_state_dict(load(answer.content))
+    mask = Mask.from_weights(prunable_layers(model))
+    assert mask.sparsity == done["result"]["sparsity"]
+    assert mask.total == done["result"]["prunable_weights"] == 64 * 32 + 32 * 32 + 32 * 10
+    test = datasets.load(Dataset(name="digits"), Path()).test
+    assert accuracy(model, test) == done["result"]["accuracy"]["fine_tuned"]
+
+
+def test_every_episode_is_on_record_once(service: RunningService, done: dict[str, Any]) -> None:
+    episodes = service.episodes(done["id"])
+
+    assert [episode["index"] for episode in episodes] == list(range(12))
+    assert {episode["runner"] for episode in episodes} == {1, 2}
+    assert all(len(episode["actions"]) == 3 for episode in episodes)
+    assert len(service.episodes(done["id"], kind="greedy")) == 2
+
+
+def test_uploaded_weights_are_pruned_instead_of_trained_ones(service: RunningService) -> None:
+    torch.manual_seed(0)
+    model = the_model()
+    uploaded = service.http.post("/weights", content=save(model.state_dict())).json()
+
+    job = service.ended(
+        service.submit({**SMALL_JOB, "model": {**SMALL_JOB["model"], "weights": uploaded_as(uploaded)}})
+    )
+
+    assert job["state"] == "succeeded", job["error"]
+    test = datasets.load(Dataset(name="digits"), Path()).test
+    assert job["result"]["accuracy"]["dense"] == accuracy(model, test)
+
+
+def uploaded_as(answer: dict[str, Any]) -> dict[str, str]:
+    return {"sha256": answer["sha256"]}
+
+
+def test_a_driver_that_raises_fails_the_job_with_code_message_and_log(service: RunningService) -> None:
+    search = {**SMALL_JOB["search"], "lookahead": 64}
+    job = service.ended(service.submit({**SMALL_JOB, "search": search, "resources": {"env_runners": 64}}))
+
+    assert job["state"] == "failed"
+    assert job["result"] is None
+    assert job["error"]["code"] == "not_enough_resources"
+    assert "64 runners need 64 CPUs" in job["error"]["message"]
+    log = service.http.get(f"/jobs/{job['id']}/artifacts/attempt.log")
+    assert "NotEnoughResources" in log.text
+
+
+def test_what_only_torch_can_know_fails_the_first_phase(service: RunningService) -> None:
+    job = service.ended(service.submit({**SMALL_JOB, "dataset": {"name": "cifar10"}}))
+
+    assert job["state"] == "failed"
+    assert job["phase"] == "checking"
+    assert job["error"]["code"] == "missing_data"
+
+
+class TestDryRun:
+    def ask(self, service: RunningService, **changes: Any) -> dict[str, Any]:
+        answer = service.http.post("/jobs", params={"dry_run": "true"}, json={**SMALL_JOB, **changes}, timeout=90)
+        assert answer.status_code == 200, answer.text
+        report: dict[str, Any] = answer.json()
+        return report
+
+    def test_it_tells_layers_range_and_steps_and_makes_no_job(self, service: RunningService) -> None:
+        before = service.http.get("/jobs").json()
+
+        report = self.ask(service, model={"name": "digits-resnet"})
+
+        assert report["runnable"] is True
+        assert len(report["layers"]) == 10
+        assert report["prunable_weights"] == 77_072
+        assert report["steps"] == (12 + 2) * 10
+        assert service.http.get("/jobs").json() == before
+
+    def test_a_target_that_no_policy_can_reach_is_refused_with_the_range(self, service: RunningService) -> None:
+        report = self.ask(service, targets={"sparsity": 0.9999})
+
+        assert report["runnable"] is False
+        [reason] = report["reasons"]
+        assert reason["code"] == "unreachable_sparsity"
+        assert reason["at"] == "/targets/sparsity"
+        low, high = report["sparsity_range"]
+        assert low == 0
+        assert high == pytest.approx(1 - 3 / 3392)
+
+    def test_missing_data_is_told_with_the_layers(self, service: RunningService) -> None:
+        report = self.ask(service, dataset={"name": "cifar10"})
+
+        assert [reason["code"] for reason in report["reasons"]] == ["missing_data"]
+        assert len(report["layers"]) == 3

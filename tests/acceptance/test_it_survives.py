@@ -1,0 +1,126 @@
+"""Kill what can be killed in mid-search: the job ends as if nothing had happened, bit for bit, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from purlkit.processes import session_members
+from tests.acceptance.running import LONGER_JOB, RunningService, serving
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("survival") / "data"
+
+
+@pytest.fixture(scope="module")
+def service(data_dir: Path) -> Iterator[RunningService]:
+    yield from serving(data_dir)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(service: RunningService) -> dict[str, Any]:
+    """What the job gives when nobody disturbs it, with one runner."""
+    job = service.ended(service.submit({**LONGER_JOB, "resources": {"env_runners": 1}}))
+    assert job["state"] == "succeeded", job["error"]
+    return job
+
+
+def same_outcome(service: RunningService, job: dict[str, Any], other: dict[str, Any]) -> None:
+    """The same episodes and the same file, but for the fingerprint of the spec that stands in it."""
+    assert job["state"] == "succeeded", job["error"]
+
+    def played(of: dict[str, Any]) -> list[Any]:
+        return [(e["index"], e["actions"], e["rewards"], e["accuracies"]) for e in service.episodes(of["id"])]
+
+    assert played(job) == played(other)
+    assert [layers(c) for c in job["result"]["candidates"]] == [layers(c) for c in other["result"]["candidates"]]
+    assert job["result"]["dense_sha256"] == other["result"]["dense_sha256"]
+
+
+def layers(candidate: dict[str, Any]) -> Any:
+    return candidate["method"], candidate["layers"], candidate["accuracy"], candidate["select_accuracy"]
+
+
+def test_a_killed_attempt_is_followed_by_one_that_goes_on_from_the_last_finished_episode(
+    service: RunningService, uninterrupted: dict[str, Any]
+) -> None:
+    job_id = service.submit(LONGER_JOB)
+    service.searching(job_id, episodes=8)
+    [pid] = service.attempt_pids()
+
+    os.kill(pid, signal.SIGKILL)
+    job = service.ended(job_id)
+
+    same_outcome(service, job, uninterrupted)
+    assert [attempt["state"] for attempt in job["attempts"]] == ["lost", "succeeded"]
+    by_attempt = dict.fromkeys((1, 2), 0)
+    for episode in service.episodes(job_id):
+        by_attempt[episode["attempt"]] += 1
+    assert by_attempt[1] >= 8 - LONGER_JOB["search"].get("lookahead", 2)
+    assert by_attempt[2] > 0
+    assert session_members(pid) == []
+
+
+def test_killed_api_and_dispatcher_come_back_and_cost_no_attempt(
+    service: RunningService, uninterrupted: dict[str, Any]
+) -> None:
+    job_id = service.submit(LONGER_JOB)
+    service.searching(job_id, episodes=4)
+
+    for words in (("-m", "api"), ("-m", "services.dispatcher")):
+        killed = service.child(*words)
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        wait_until(f"{words} is back", lambda w=words, k=killed: service.child(*w) not in (None, k))
+    job = service.ended(job_id)
+
+    same_outcome(service, job, uninterrupted)
+    assert [attempt["state"] for attempt in job["attempts"]] == ["succeeded"]
+
+
+def test_a_cancelled_job_ends_cancelled_and_its_processes_are_gone(service: RunningService) -> None:
+    job_id = service.submit(LONGER_JOB)
+    service.searching(job_id, episodes=2)
+    pids = service.attempt_pids()
+
+    assert service.http.post(f"/jobs/{job_id}/cancel").status_code == 202
+    job = service.ended(job_id)
+
+    assert job["state"] == "cancelled"
+    assert job["attempts"][-1]["state"] == "cancelled"
+    wait_until("its processes are gone", lambda: not any(session_members(pid) for pid in pids))
+
+
+def test_sigterm_drains_and_the_next_service_goes_on(
+    service: RunningService, uninterrupted: dict[str, Any], data_dir: Path
+) -> None:
+    job_id = service.submit(LONGER_JOB)
+    service.searching(job_id, episodes=8)
+
+    assert service.stop(signal.SIGTERM) == 0
+
+    assert service.left_over() == []
+    for again in serving(data_dir):
+        job = again.ended(job_id)
+        same_outcome(again, job, uninterrupted)
+        assert [attempt["state"] for attempt in job["attempts"]] == ["drained", "succeeded"]
+
+
+def test_ctrl_c_leaves_no_process_behind(data_dir: Path) -> None:
+    service = RunningService(data_dir)
+    job_id = service.submit(LONGER_JOB)
+    wait_until("the attempt runs", lambda: service.job(job_id)["state"] == "running")
+
+    assert service.stop(signal.SIGINT) == 0
+
+    assert service.left_over() == []
