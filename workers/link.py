@@ -163,6 +163,10 @@ class Link:
 
     def finish(self, finish: Finish) -> None:
         self._call("POST", f"{self._path}/finish", json=finish.model_dump(mode="json"))
+        self.close()
+
+    def close(self) -> None:
+        """No more heartbeats: the lease is over, or left to run out."""
         self._closed.set()
         self._beat_now.set()
 
