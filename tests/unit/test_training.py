@@ -60,6 +60,15 @@ def test_the_rate_follows_a_cosine_over_all_steps() -> None:
     )
 
 
+def test_the_second_of_two_steps_is_half_as_long() -> None:
+    model, images = two_weights(0.0, 0.0)
+
+    train(model, images, Training(epochs=2, learning_rate=0.1, momentum=0.0, weight_decay=0.0), seed=0)
+
+    second = 0.05 * (1 - 1 / (1 + math.exp(-0.1)))  # the first left (0.05, -0.05)
+    assert model.weight.flatten().tolist() == pytest.approx([0.05 + second, -0.05 - second])
+
+
 def test_a_mask_holds_after_every_step() -> None:
     model = digits_net(width=4)
     mask, layers, steps = half_mask(model), prunable_layers(model), 0
@@ -86,9 +95,7 @@ def test_a_mask_holds_after_every_step() -> None:
     rate=st.sampled_from([1e-3, 0.1, 100.0]),
     seed=st.integers(0, 1000),
 )
-def test_no_setting_revives_a_weight_not_even_one_that_diverges(
-    momentum: float, weight_decay: float, rate: float, seed: int
-) -> None:
+def test_no_setting_revives_a_weight(momentum: float, weight_decay: float, rate: float, seed: int) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
     mask = half_mask(model, seed)
     training = Training(epochs=3, batch_size=10, learning_rate=rate, momentum=momentum, weight_decay=weight_decay)
@@ -96,6 +103,17 @@ def test_no_setting_revives_a_weight_not_even_one_that_diverges(
     train(model, some_images(30, seed=seed), training, seed=seed, mask=mask)
 
     for layer in prunable_layers(model):
+        assert not layer.weight[~mask.keep[layer.name]].any()
+
+
+def test_what_is_removed_is_zero_even_where_the_rest_is_not_a_number() -> None:
+    model = digits_net(width=2)
+    mask, images = half_mask(model), some_images(20)
+
+    train(model, Images(images.x * float("nan"), images.y), Training(epochs=1), seed=0, mask=mask)
+
+    for layer in prunable_layers(model):
+        assert layer.weight[mask.keep[layer.name]].isnan().all()
         assert not layer.weight[~mask.keep[layer.name]].any()
 
 
