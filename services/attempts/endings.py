@@ -59,9 +59,9 @@ def finish(session: Session, attempt: Attempt, last_word: Finish) -> Job:
 
 def rescue(session: Session, attempt: Attempt, *, reason: str, cause: Cause = "lost", log: Blob | None = None) -> Job:
     """Gives up an attempt that did not end by itself. One that has ended meanwhile stays as it is."""
+    job = lock(session, attempt.job_id)
     query = select(Attempt).where(Attempt.id == attempt.id, Attempt.state.in_(LIVE)).with_for_update()
     given_up = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
-    job = lock(session, attempt.job_id)
     if given_up is None:
         return job
     if log is not None:

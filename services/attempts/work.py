@@ -30,8 +30,10 @@ def authenticate(session: Session, attempt_id: str, token: str, *, ended_ok: boo
 def fence(session: Session, attempt: Attempt) -> tuple[Attempt, Job]:
     """The attempt and its job, both locked, if this attempt may still write; else AttemptSuperseded.
 
-    The first word of an attempt makes it and its job running.
+    The first word of an attempt makes it and its job running. Every writer locks the job before the attempt, so no
+    two wait for each other.
     """
+    job = lock(session, attempt.job_id)
     passed = session.execute(
         update(Attempt)
         .where(Attempt.id == attempt.id, Attempt.token_sha256 == attempt.token_sha256, Attempt.state.in_(LIVE))
@@ -42,7 +44,6 @@ def fence(session: Session, attempt: Attempt) -> tuple[Attempt, Job]:
     if passed is None:
         raise AttemptSuperseded
     mine = session.get_one(Attempt, attempt.id, populate_existing=True)
-    job = lock(session, mine.job_id)
     if job.state is JobState.QUEUED:
         move_job(session, job, JobState.RUNNING, reason=f"attempt {mine.number} reported")
     return mine, job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -15,11 +16,26 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
+from services import database
 from services.database import Database, check_schema, clock, now_ms, upgrade
 from services.errors import SchemaMismatch
-from services.tables import Attempt, Base, Event, Job
+from services.tables import Attempt, Base, Event, Job, SavedBlob
 from services.testing import settings_in
 from tests.bench import Bench
+
+# On SQLite this copies the table of jobs and drops the old one, with attempts and saved work pointing to it.
+LATER_REVISION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade():
+    with op.batch_alter_table("jobs", recreate="always") as table:
+        table.add_column(sa.Column("colour", sa.Text()))
+"""
 
 
 @pytest.fixture
@@ -48,6 +64,24 @@ def test_upgrading_twice_keeps_what_is_there(bench: Bench) -> None:
     upgrade(bench.settings.database_url)
 
     assert bench.job(job_id).id == job_id
+
+
+def test_a_later_revision_may_change_a_table_that_others_point_to(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = bench.running()
+    worker.save("search", b"1")
+    later = tmp_path / "migrations"
+    shutil.copytree(database.MIGRATIONS, later)
+    (later / "versions" / "0002_later.py").write_text(LATER_REVISION)
+    monkeypatch.setattr(database, "MIGRATIONS", later)
+
+    upgrade(bench.settings.database_url)
+
+    check_schema(bench.db)
+    assert worker.beat() == "continue"
+    with bench.db.read() as session:
+        assert session.get(SavedBlob, (worker.claim.job_id, "search")) is not None
 
 
 def test_a_database_without_tables_is_refused(db: Database) -> None:
