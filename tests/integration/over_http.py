@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import delete
 
 from api.__main__ import make_server, url_of
 from api.main import create_app
@@ -22,6 +23,7 @@ from services.database import Database
 from services.launch import Handle
 from services.settings import Settings
 from services.supervisor import listen
+from services.tables import Base
 from services.testing import FakeLauncher, a_blob, a_result, database_in, settings_in
 from tests.waiting import wait_until
 
@@ -38,6 +40,19 @@ class Service:
     settings: Settings
     store: LocalStore
     launcher: CheckingLauncher
+
+    def empty(self) -> None:
+        """As if it had just been installed."""
+        with self.db.write() as session:
+            for table in reversed(Base.metadata.sorted_tables):
+                session.execute(delete(table))
+        for path in self.files():
+            path.unlink()
+        self.launcher.forget()
+
+    def files(self) -> list[Path]:
+        """Every file below the artifacts, finished or not."""
+        return [path for path in self.settings.artifacts.rglob("*") if path.is_file()]
 
     def submit(self, **changes: Any) -> dict[str, Any]:
         response = self.http.post("/jobs", json={**LEAST, **changes})
@@ -130,8 +145,11 @@ class HttpWorker:
 
     def succeed(self, checkpoint: bytes = b"the pruned network") -> httpx.Response:
         assert self.stage(CHECKPOINT, checkpoint).status_code == 200
-        result = a_result(a_blob(checkpoint))
-        return self.finish(Finish(outcome=Outcome.SUCCEEDED, result=result, artifacts=(CHECKPOINT,)))
+        return self.finish(a_success(checkpoint))
+
+
+def a_success(checkpoint: bytes) -> Finish:
+    return Finish(outcome=Outcome.SUCCEEDED, result=a_result(a_blob(checkpoint)), artifacts=(CHECKPOINT,))
 
 
 Checker = Callable[[httpx.Client, str], None]
@@ -177,6 +195,13 @@ class CheckingLauncher(FakeLauncher):
     def join(self) -> None:
         for thread in self._threads:
             thread.join()
+
+    def forget(self) -> None:
+        self.join()
+        self._threads.clear()
+        self.launches.clear()
+        self.ended.clear()
+        self.checker, self.hangs = dies, False
 
     def _run(self, env: dict[str, str], handle: Handle) -> None:
         headers = {"Authorization": f"Bearer {env['PURL_TOKEN']}"}

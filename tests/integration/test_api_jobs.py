@@ -62,12 +62,12 @@ def test_the_same_key_with_another_body_is_refused(service: Service) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "tab\there", "umlaut \xfc"])
-def test_a_key_is_printable_and_short(shared_service: Service, key: str) -> None:
-    response = shared_service.http.post("/jobs", json=LEAST, headers=[("Idempotency-Key", key.encode("latin-1"))])
+def test_a_key_is_printable_and_short(service: Service, key: str) -> None:
+    response = service.http.post("/jobs", json=LEAST, headers={b"Idempotency-Key": key.encode("latin-1")})
 
     problem = assert_problem(response, 422, "invalid_parameter")
     assert problem["errors"][0]["parameter"] == "idempotency-key"
-    assert shared_service.http.get("/jobs").json()["data"] == []
+    assert service.http.get("/jobs").json()["data"] == []
 
 
 def test_pages_go_from_the_newest_to_the_oldest_and_nothing_moves_when_a_job_is_added(service: Service) -> None:
@@ -107,8 +107,8 @@ def test_jobs_by_state(service: Service) -> None:
         ("after", "é", "invalid_cursor"),
     ],
 )
-def test_a_parameter_that_makes_no_sense(shared_service: Service, parameter: str, value: str, code: str) -> None:
-    problem = assert_problem(shared_service.http.get("/jobs", params={parameter: value}), 422, code)
+def test_a_parameter_that_makes_no_sense(service: Service, parameter: str, value: str, code: str) -> None:
+    problem = assert_problem(service.http.get("/jobs", params={parameter: value}), 422, code)
 
     if code == "invalid_parameter":
         assert problem["errors"][0]["parameter"] == parameter
@@ -158,8 +158,8 @@ def test_a_job_that_moves_up_in_the_queue_has_changed(service: Service) -> None:
         ("GET", "/checkpoint"),
     ],
 )
-def test_a_job_that_is_not_there(shared_service: Service, method: str, below: str, job_id: str) -> None:
-    assert_problem(shared_service.http.request(method, f"/jobs/{job_id}{below}"), 404, "not_found")
+def test_a_job_that_is_not_there(service: Service, method: str, below: str, job_id: str) -> None:
+    assert_problem(service.http.request(method, f"/jobs/{job_id}{below}"), 404, "not_found")
 
 
 def test_a_queued_job_is_paused_resumed_and_cancelled_at_once(service: Service) -> None:

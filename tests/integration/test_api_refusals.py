@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.integration.over_http import LEAST, Service, assert_problem
+from tests.integration.over_http import LEAST, Service, assert_problem, serving
 
 MIB = 2**20
 
@@ -79,14 +81,12 @@ FIELDS = {
 
 
 @pytest.mark.parametrize(("field", "value", "at", "code"), FIELDS.values(), ids=FIELDS)
-def test_a_bad_field_is_named_with_its_remedy(
-    shared_service: Service, field: str, value: str, at: str, code: str
-) -> None:
-    problem = assert_problem(post(shared_service, with_field(field, value)), 422, code)
+def test_a_bad_field_is_named_with_its_remedy(service: Service, field: str, value: str, at: str, code: str) -> None:
+    problem = assert_problem(post(service, with_field(field, value)), 422, code)
 
     assert at in [error["pointer"] for error in problem["errors"]]
     assert all(error["message"] for error in problem["errors"])
-    assert_no_job(shared_service)
+    assert_no_job(service)
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ def test_a_bad_field_is_named_with_its_remedy(
         ('{"model": {"name": "mlp"}, "targets": {"sparsity": 0.5}, "resources": {"env_runners": 9}}', {""}),
     ],
 )
-def test_every_fault_of_the_body_is_told_at_once(shared_service: Service, body: str, at: set[str]) -> None:
-    problem = assert_problem(post(shared_service, body), 422, "invalid_body")
+def test_every_fault_of_the_body_is_told_at_once(service: Service, body: str, at: set[str]) -> None:
+    problem = assert_problem(post(service, body), 422, "invalid_body")
 
     assert {error["pointer"] for error in problem["errors"]} == at
-    assert_no_job(shared_service)
+    assert_no_job(service)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_every_fault_of_the_body_is_told_at_once(shared_service: Service, body: 
         b"'{}'",
     ],
 )
-def test_what_is_no_json(shared_service: Service, body: bytes) -> None:
-    assert_problem(post(shared_service, body), 400, "malformed_json")
-    assert_no_job(shared_service)
+def test_what_is_no_json(service: Service, body: bytes) -> None:
+    assert_problem(post(service, body), 400, "malformed_json")
+    assert_no_job(service)
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ def test_what_is_no_json(shared_service: Service, body: bytes) -> None:
     ],
     ids=["open", "lists", "objects", "integer", "fraction", "faults", "fields", "same", "long name"],
 )
-def test_a_body_that_is_made_to_hurt(shared_service: Service, body: str) -> None:
-    response = post(shared_service, body)
+def test_a_body_that_is_made_to_hurt(service: Service, body: str) -> None:
+    response = post(service, body)
 
     assert response.status_code in (400, 422), response.text[:1000]
     assert response.headers["content-type"] == "application/problem+json"
     assert len(response.content) < 32_768, "a problem stays readable, whatever it is about"
-    assert_no_job(shared_service)
+    assert_no_job(service)
 
 
-def test_a_problem_never_repeats_what_was_sent(shared_service: Service) -> None:
+def test_a_problem_never_repeats_what_was_sent(service: Service) -> None:
     secret = "s3cret-7f9c"
     bodies: list[dict[str, Any]] = [
         {**LEAST, "model": {"name": secret}},
@@ -160,30 +160,30 @@ def test_a_problem_never_repeats_what_was_sent(shared_service: Service) -> None:
         {**LEAST, "baselines": [secret]},
         {**LEAST, "model": {"name": "mlp", "weights": {"sha256": secret}}},
     ]
-    answers = [shared_service.http.post("/jobs", json=body).text for body in bodies]
+    answers = [service.http.post("/jobs", json=body).text for body in bodies]
     answers += [
-        post(shared_service, '{"' + secret).text,
-        shared_service.http.get(f"/{secret}").text,
-        shared_service.http.get(f"/jobs/{secret}").text,
-        shared_service.http.get("/jobs", params={"limit": secret}).text,
-        shared_service.http.get("/jobs", params={"after": secret}).text,
+        post(service, '{"' + secret).text,
+        service.http.get(f"/{secret}").text,
+        service.http.get(f"/jobs/{secret}").text,
+        service.http.get("/jobs", params={"limit": secret}).text,
+        service.http.get("/jobs", params={"after": secret}).text,
     ]
 
     assert not [answer for answer in answers if secret in answer]
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_json_has_to_be_called_json(shared_service: Service, kind: str) -> None:
-    response = shared_service.http.post("/jobs", content=json.dumps(LEAST), headers={"Content-Type": kind})
+def test_json_has_to_be_called_json(service: Service, kind: str) -> None:
+    response = service.http.post("/jobs", content=json.dumps(LEAST), headers={"Content-Type": kind})
 
     assert_problem(response, 415, "unsupported_media_type")
-    assert_no_job(shared_service)
+    assert_no_job(service)
 
 
-def test_a_compressed_body_is_not_taken(shared_service: Service) -> None:
+def test_a_compressed_body_is_not_taken(service: Service) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
-    assert_problem(shared_service.http.post("/jobs", content=b"\x1f\x8b", headers=headers), 415, "unsupported_encoding")
+    assert_problem(service.http.post("/jobs", content=b"\x1f\x8b", headers=headers), 415, "unsupported_encoding")
 
 
 def spaces(count: int) -> Iterator[bytes]:
@@ -193,17 +193,17 @@ def spaces(count: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("announced", [True, False], ids=["with its length", "in chunks"])
 @pytest.mark.parametrize("query", ["", "?dry_run=true"])
-def test_fifty_megabytes_are_refused_and_never_held(shared_service: Service, announced: bool, query: str) -> None:
+def test_fifty_megabytes_are_refused_and_never_held(service: Service, announced: bool, query: str) -> None:
     headers = {"Content-Type": "application/json"} | ({"Content-Length": str(50 * MIB)} if announced else {})
 
     tracemalloc.start()
-    response = shared_service.http.post(f"/jobs{query}", content=spaces(50 * MIB), headers=headers)
+    response = service.http.post(f"/jobs{query}", content=spaces(50 * MIB), headers=headers)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
     assert "1048576" in assert_problem(response, 413, "body_too_large")["detail"]
     assert peak < 10 * MIB
-    assert_no_job(shared_service)
+    assert_no_job(service)
 
 
 def talk(service: Service, request: bytes) -> bytes:
@@ -218,27 +218,27 @@ HEAD = b"POST /jobs HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n
 
 
 @pytest.mark.parametrize("length", [b"52428800", b"9" * 18, b"1" + b"0" * 18])
-def test_a_client_that_asks_first_need_not_send_anything(shared_service: Service, length: bytes) -> None:
-    answer = talk(shared_service, HEAD + b"Content-Length: " + length + b"\r\nExpect: 100-continue\r\n\r\n")
+def test_a_client_that_asks_first_need_not_send_anything(service: Service, length: bytes) -> None:
+    answer = talk(service, HEAD + b"Content-Length: " + length + b"\r\nExpect: 100-continue\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_length_that_is_too_short_cuts_the_body(shared_service: Service) -> None:
+def test_a_length_that_is_too_short_cuts_the_body(service: Service) -> None:
     body = json.dumps(LEAST).encode()
 
-    answer = talk(shared_service, HEAD + b"Content-Length: 10\r\n\r\n" + body)
+    answer = talk(service, HEAD + b"Content-Length: 10\r\n\r\n" + body)
 
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert_no_job(shared_service)
+    assert_no_job(service)
 
 
-def test_a_client_that_leaves_before_it_has_said_all(shared_service: Service) -> None:
-    host, port = shared_service.url.removeprefix("http://").split(":")
+def test_a_client_that_leaves_before_it_has_said_all(service: Service) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
 
-    assert_no_job(shared_service)
+    assert_no_job(service)
 
 
 @pytest.mark.parametrize(
@@ -251,9 +251,19 @@ def test_a_client_that_leaves_before_it_has_said_all(shared_service: Service) ->
         ("GET", "/weights", 405, "method_not_allowed"),
     ],
 )
-def test_an_address_that_is_none(shared_service: Service, method: str, path: str, status: int, code: str) -> None:
-    response = shared_service.http.request(method, path)
+def test_an_address_that_is_none(service: Service, method: str, path: str, status: int, code: str) -> None:
+    response = service.http.request(method, path)
 
     assert_problem(response, status, code)
     if status == 405:
         assert response.headers["allow"]
+
+
+def test_a_fault_of_our_own_says_no_more_than_that(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(tmp_path) as service:
+        shutil.rmtree(service.settings.artifacts)
+        response = service.http.post("/weights", content=b"x")
+
+    assert_problem(response, 500, "internal_error")
+    assert str(tmp_path) not in response.text
+    assert str(tmp_path) in caplog.text, "whoever runs the service finds the cause in its log"

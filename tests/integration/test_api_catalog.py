@@ -1,0 +1,106 @@
+"""What a client can look up before it asks for anything."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from purlkit.spec import JobSpec, Search
+from purlkit.zoo import catalog
+from tests.integration.over_http import LEAST, Service, assert_problem, serving
+
+
+def test_models_with_their_arguments(service: Service) -> None:
+    models = {model["name"]: model for model in service.http.get("/models").json()["data"]}
+
+    assert set(models) == set(catalog.MODELS)
+    assert models["digits-resnet"]["dataset"] == "digits"
+    assert models["digits-resnet"]["options"]["width"] | {"about": ""} == {
+        "default": 16,
+        "low": 1,
+        "high": 512,
+        "about": "",
+    }
+
+
+def test_a_data_set_is_available_when_its_files_are_here(service: Service) -> None:
+    def cifar10() -> tuple[bool, str | None]:
+        (found,) = (one for one in service.http.get("/datasets").json()["data"] if one["name"] == "cifar10")
+        return found["available"], found["reason"]
+
+    before = cifar10()
+    (service.settings.datasets_dir / "cifar-10-batches-py").mkdir(parents=True)
+    after = cifar10()
+    shutil.rmtree(service.settings.datasets_dir)
+
+    assert before == (False, "put cifar-10-batches-py into the data root")
+    assert after == (True, None)
+
+
+def test_a_data_set_that_comes_in_a_package_is_always_available(service: Service) -> None:
+    (digits,) = (one for one in service.http.get("/datasets").json()["data"] if one["name"] == "digits")
+
+    assert (digits["available"], digits["reason"], digits["shape"], digits["classes"]) == (True, None, [1, 8, 8], 10)
+
+
+def test_the_algorithms_are_those_that_a_spec_may_name(service: Service) -> None:
+    algorithms = service.http.get("/algorithms").json()["data"]
+
+    def named(role: str) -> set[str]:
+        return {one["name"] for one in algorithms if one["role"] == role}
+
+    assert named("search") == set(get_args(Search.model_fields["algorithm"].annotation))
+    (member, _) = get_args(JobSpec.model_fields["baselines"].annotation)
+    assert named("baseline") == set(get_args(member))
+
+
+def test_a_service_that_works_says_so(service: Service) -> None:
+    assert service.http.get("/livez").json() == {"status": "ok"}
+    assert service.http.get("/readyz").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("broken", ["database", "store"])
+def test_a_service_that_can_not_work_lives_but_is_not_ready(tmp_path: Path, broken: str) -> None:
+    with serving(tmp_path) as service:
+        if broken == "database":
+            with service.db.engine.begin() as connection:
+                connection.exec_driver_sql("DELETE FROM alembic_version")
+        else:
+            shutil.rmtree(service.settings.artifacts)
+
+        problem = assert_problem(service.http.get("/readyz"), 503, "not_ready")
+
+        assert broken in problem["detail"]
+        assert service.http.get("/livez").status_code == 200
+
+
+def test_the_document_describes_every_route_and_the_least_job(service: Service) -> None:
+    document = service.http.get("/openapi.json").json()
+
+    body = document["paths"]["/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["example"] == LEAST
+    assert body["schema"] == {"$ref": "#/components/schemas/JobSpec"}
+    assert document["components"]["schemas"]["JobSpec"]["additionalProperties"] is False
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation["tags"], (method, path)
+            assert operation["summary"], (method, path)
+            refusals = {status: answer for status, answer in operation["responses"].items() if status >= "4"}
+            assert all("application/problem+json" in answer["content"] for answer in refusals.values()), (method, path)
+            assert "default" in refusals
+
+
+def test_every_reference_of_the_document_leads_somewhere(service: Service) -> None:
+    document = service.http.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+
+    def references(node: object) -> set[str]:
+        if isinstance(node, dict):
+            own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+            return own.union(*(references(inner) for inner in node.values()))
+        return set().union(*(references(inner) for inner in node)) if isinstance(node, list) else set()
+
+    assert {reference.removeprefix("#/components/schemas/") for reference in references(document)} == set(schemas)

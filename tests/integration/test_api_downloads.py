@@ -1,0 +1,134 @@
+"""A job's files over HTTP: whole, in parts, or not at all because the client has them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.over_http import Service, assert_problem, serving
+
+DATA = bytes(range(256)) * 5000  # some pieces long
+SHA256 = hashlib.sha256(DATA).hexdigest()
+ETAG = f'"{SHA256}"'
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(tmp_path_factory.mktemp("finished")) as service:
+        service.submit()
+        service.claim().succeed(DATA)
+        yield service
+
+
+@pytest.fixture
+def path(finished: Service) -> str:
+    (job,) = finished.http.get("/jobs").json()["data"]
+    checkpoint: str = job["links"]["checkpoint"]
+    return checkpoint
+
+
+def test_the_whole_file_with_all_that_proves_it(finished: Service, path: str) -> None:
+    response = finished.http.get(path)
+
+    assert (response.status_code, response.content) == (200, DATA)
+    headers = response.headers
+    assert headers["etag"] == ETAG
+    assert headers["repr-digest"] == f"sha-256=:{base64.b64encode(hashlib.sha256(DATA).digest()).decode()}:"
+    assert headers["content-length"] == str(len(DATA))
+    assert headers["accept-ranges"] == "bytes"
+    assert headers["content-disposition"] == 'attachment; filename="pruned.safetensors"'
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_checkpoint_is_the_artifact_of_that_name(finished: Service, path: str) -> None:
+    response = finished.http.get(path.replace("checkpoint", "artifacts/pruned.safetensors"))
+
+    assert (response.content, response.headers["etag"]) == (DATA, ETAG)
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("bytes=0-0", 0, 0),
+        ("bytes=10-19", 10, 19),
+        ("bytes=300000-900000", 300_000, 900_000),
+        ("bytes=1279990-", 1_279_990, 1_279_999),
+        ("bytes=1279990-99999999", 1_279_990, 1_279_999),
+        ("bytes=-10", 1_279_990, 1_279_999),
+    ],
+)
+def test_a_part(finished: Service, path: str, asked: str, first: int, last: int) -> None:
+    response = finished.http.get(path, headers={"Range": asked})
+
+    assert (response.status_code, response.content) == (206, DATA[first : last + 1])
+    assert response.headers["content-range"] == f"bytes {first}-{last}/{len(DATA)}"
+    assert response.headers["content-length"] == str(last - first + 1)
+    assert response.headers["etag"] == ETAG
+
+
+def test_a_download_goes_on_where_it_broke_off(finished: Service, path: str) -> None:
+    begun = finished.http.get(path, headers={"Range": "bytes=0-99999"}).content
+    rest = finished.http.get(path, headers={"Range": f"bytes={len(begun)}-", "If-Range": ETAG})
+
+    assert rest.status_code == 206
+    assert hashlib.sha256(begun + rest.content).hexdigest() == SHA256
+
+
+def test_another_file_is_never_mixed_in(finished: Service, path: str) -> None:
+    response = finished.http.get(path, headers={"Range": "bytes=5-9", "If-Range": '"what it was before"'})
+
+    assert (response.status_code, response.content) == (200, DATA)
+
+
+@pytest.mark.parametrize("asked", ["bytes=1280000-", "bytes=-0", "bytes=9-5", "bytes=x"])
+def test_a_part_that_the_file_does_not_have(finished: Service, path: str, asked: str) -> None:
+    response = finished.http.get(path, headers={"Range": asked})
+
+    assert_problem(response, 416, "range_not_satisfiable")
+    assert response.headers["content-range"] == f"bytes */{len(DATA)}"
+
+
+@pytest.mark.parametrize("asked", ["lines=1-2", "bytes=0-1,5-6"])
+def test_what_we_do_not_cut_is_sent_whole(finished: Service, path: str, asked: str) -> None:
+    assert finished.http.get(path, headers={"Range": asked}).status_code == 200
+
+
+def test_a_client_that_has_the_file_is_told_so(finished: Service, path: str) -> None:
+    response = finished.http.get(path, headers={"If-None-Match": ETAG, "Range": "bytes=0-1"})
+
+    assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", ETAG)
+
+
+def test_the_headers_alone(finished: Service, path: str) -> None:
+    response = finished.http.head(path)
+
+    assert (response.status_code, response.content) == (200, b"")
+    assert (response.headers["content-length"], response.headers["etag"]) == (str(len(DATA)), ETAG)
+
+
+@pytest.mark.parametrize("name", ["policy.json", ".hidden", "..%2f..%2fpurl.db", "%00", "n" * 101])
+def test_a_file_that_is_not_there(finished: Service, path: str, name: str) -> None:
+    assert_problem(finished.http.get(path.replace("checkpoint", f"artifacts/{name}")), 404, "not_found")
+
+
+def test_a_large_file_is_never_held_whole(tmp_path: Path) -> None:
+    big = b"\0" * (64 * 2**20)
+    with serving(tmp_path) as service:
+        job_id = service.submit()["id"]
+        service.claim().succeed(big)
+        size = len(big)
+        del big
+
+        tracemalloc.start()
+        with service.http.stream("GET", f"/jobs/{job_id}/checkpoint") as response:
+            received = sum(len(piece) for piece in response.iter_bytes())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert received == size
+    assert peak < 16 * 2**20
