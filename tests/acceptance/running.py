@@ -47,6 +47,7 @@ class RunningService:
     def __init__(self, data_dir: Path, **env: str) -> None:
         self.data_dir = data_dir
         self.log = data_dir.with_suffix(".log")
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PURL_")}
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -62,9 +63,10 @@ class RunningService:
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
     def _ready_url(self) -> str | None:
-        assert self.process.poll() is None, self.log.read_text()
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("ready at ")]
-        return lines[-1].removeprefix("ready at ").strip() if lines else None
+        said = self.log.read_text()[self._log_start :]
+        assert self.process.poll() is None, said
+        lines = [line for line in said.splitlines() if line.startswith("ready at ")]
+        return lines[0].removeprefix("ready at ").strip() if lines else None
 
     # ---- jobs
 
