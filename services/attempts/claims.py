@@ -13,6 +13,7 @@ from services import events
 from services.database import clock
 from services.errors import NotFound
 from services.ids import digest, new_id, new_token
+from services.moves import live_attempt
 from services.settings import Settings
 from services.states import LIVE, AttemptState, JobState
 from services.tables import Attempt, Event, Job
@@ -33,15 +34,7 @@ def claim(session: Session, settings: Settings) -> Claim | None:
     now = clock(session)
     if len(live(session)) >= settings.max_running:
         return None
-    due = (
-        select(Job)
-        .where(Job.state == JobState.QUEUED, Job.not_before <= now)
-        .where(~exists().where(Attempt.job_id == Job.id, Attempt.state.in_(LIVE)))
-        .order_by(Job.priority.desc(), Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    job = session.scalars(due).one_or_none()
+    job = _next_due(session, now)
     if job is None:
         return None
     token = new_token()
@@ -144,3 +137,21 @@ def _get(session: Session, attempt_id: str) -> Attempt:
     if attempt is None:
         raise NotFound("attempt")
     return attempt
+
+
+def _next_due(session: Session, now: int) -> Job | None:
+    """The job to claim, locked."""
+    due = (
+        select(Job)
+        .where(Job.state == JobState.QUEUED, Job.not_before <= now)
+        .where(~exists().where(Attempt.job_id == Job.id, Attempt.state.in_(LIVE)))
+        .order_by(Job.priority.desc(), Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    job = session.scalars(due).one_or_none()
+    # PostgreSQL looks at attempts before it locks the job: another claimer may have been between the two. Once the
+    # job is locked nobody can, and the next look sees what that one wrote.
+    while job is not None and live_attempt(session, job.id) is not None:
+        job = session.scalars(due).one_or_none()
+    return job
