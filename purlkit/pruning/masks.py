@@ -82,10 +82,10 @@ class Mask:
 
     @torch.no_grad()
     def apply(self, layers: Sequence[PrunableLayer]) -> None:
-        """Sets the removed weights to zero."""
+        """Sets the removed weights to zero, on whatever device they are."""
         for layer in layers:
             # Not a product: that would leave -0.0 for half of them and keep a NaN.
-            layer.weight.masked_fill_(~self.keep[layer.name], 0)
+            layer.weight.masked_fill_(~self.keep[layer.name].to(layer.weight.device), 0)
 
     def holder(self, layers: Sequence[PrunableLayer]) -> Callable[[], None]:
         """A function to call between backward and each optimiser step: no removed weight gets a gradient.
