@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from purlkit.errors import PurlError
 from services import artifacts, attempts, logs
-from services.artifacts import Blob, LocalStore, Store
+from services.artifacts import LocalStore, Store
 from services.attempts import Claim
 from services.attempts.endings import Cause
 from services.database import Database, check_schema, clock
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 # A worker has taken Ray down before its last word, so what follows it is only the end of an interpreter.
 LINGER_SECONDS = 10.0
-# What a reader wants of a log is how it ended.
-LOG_BYTES = 2**20
 # A database that is away is asked again this often.
 LONGEST_PAUSE_SECONDS = 10.0
 # The drain's end must be on record even if the database is busy at that very moment.
@@ -211,7 +209,7 @@ class Dispatcher:
         """Processes first, so that the log is whole; then everything that follows from it, in one transaction."""
         if attempt.handle is not None:
             self._launcher.end(attempt.handle, at_once=at_once)
-        kept = keep_tail(self._log_path(attempt.id), self._store)
+        kept = logs.keep_tail(self._log_path(attempt.id), self._store)
         with self._db.write() as session:
             if rescue is not None:
                 reason, cause = rescue
@@ -227,20 +225,6 @@ class Dispatcher:
 
     def _log_path(self, attempt_id: str) -> Path:
         return self._settings.data_dir / "logs" / f"{attempt_id}.log"
-
-
-def keep_tail(path: Path, store: Store) -> Blob | None:
-    """The end of a log as a blob, from the beginning of a line; None if there is no log."""
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        return None
-    with path.open("rb") as file, store.begin() as writer:
-        if size > LOG_BYTES:
-            file.seek(size - LOG_BYTES)
-            file.readline()
-        writer.write(file.read(LOG_BYTES))
-        return writer.commit()
 
 
 @contextmanager
@@ -278,7 +262,8 @@ def _wait_for(db: Database, stop: Stop) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m services.dispatcher", description="starts and watches attempts")
     parser.add_argument("--drain", action="store_true", help="only end what runs, in order, and exit")
-    draining = parser.parse_args(arguments).drain
+    parser.add_argument("--now", action="store_true", help="with --drain: without waiting for anything")
+    options = parser.parse_args(arguments)
     logs.set_up("dispatcher")
     try:
         settings = Settings.from_environ(os.environ)
@@ -287,8 +272,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with closing(Database.open(settings.database_url)) as db, closing(Stop.of_this_process()) as stop:
             _wait_for(db, stop)
             dispatcher = Dispatcher(db, settings, LocalLauncher(), LocalStore(settings.artifacts))
-            log.info("draining" if draining else "looking after the queue")
-            clean = dispatcher.drain(stop) if draining else dispatcher.run(stop)
+            log.info("draining" if options.drain else "looking after the queue")
+            if options.now:
+                stop.ask()
+                stop.ask()
+            clean = dispatcher.drain(stop) if options.drain else dispatcher.run(stop)
     except PurlError as error:
         print(f"purl: {error}", file=sys.stderr)
         return 1

@@ -1,9 +1,15 @@
-"""One line for each event, with the time and the process that says it."""
+"""What processes say: one line for each event of our own, and the end of what an attempt said."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
+
+from services.artifacts import Blob, Store
+
+# What a reader wants of a log is how it ended.
+KEPT_BYTES = 2**20
 
 
 def set_up(process: str) -> None:
@@ -13,5 +19,20 @@ def set_up(process: str) -> None:
         level=logging.INFO,
         format=f"%(asctime)s {process} %(levelname)s %(message)s",
     )
-    # Names each request at INFO; what matters of them is said by those who make them.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # These tell of every step at INFO; what matters of it is said by those who take it.
+    for chatty in ("alembic", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def keep_tail(path: Path, store: Store) -> Blob | None:
+    """The end of a log as a blob, from the beginning of a line; None if there is no log."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return None
+    with path.open("rb") as file, store.begin() as writer:
+        if size > KEPT_BYTES:
+            file.seek(size - KEPT_BYTES)
+            file.readline()
+        writer.write(file.read(KEPT_BYTES))
+        return writer.commit()

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -33,7 +34,7 @@ DISPATCHER = (sys.executable, "-m", "services.dispatcher")
 LOOK_SECONDS = 0.1
 # A child that ran this long had got over its start, so its death says nothing about the next one.
 SETTLED_SECONDS = 10.0
-# Five starts in a row that come to nothing, over some 8 s: a fault that no further start will mend.
+# Five starts in a row that come to nothing, with 3 s of waiting between: a fault that no further start will mend.
 MOST_QUICK_DEATHS = 5
 # What the dispatcher may need beyond the drain itself: to end what did not leave, and to put that on record.
 ENDING_SECONDS = 15.0
@@ -73,7 +74,7 @@ class Child:
         if self.process is not None:
             settled = now - self.started_at > SETTLED_SECONDS
             self.quick_deaths = 0 if settled else self.quick_deaths + 1
-            pause = 0.25 * 2**self.quick_deaths if self.quick_deaths else 0.0
+            pause = 0.0 if settled else 0.1 * 2**self.quick_deaths
             self.not_before = now + pause
             log.warning("the %s died (exit %s): again in %g s", self.name, self.process.returncode, pause)
             self.process = None
@@ -100,37 +101,47 @@ class Supervisor:
         self._address = _reachable(listening)
         self._api = api
         self._dispatcher = dispatcher
-        self._stops = 0
-        self._ready = False
+        self._asked = 0  # times that somebody asked to stop
+        self._heeded = 0  # of these, how many have been acted on
+        self._stopping = threading.Event()
 
     def run(self) -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._ask_to_stop)
+        # In a thread: a socket that nobody serves yet keeps the question waiting, and a death must not wait with it.
+        teller = threading.Thread(target=self._tell_when_ready, name="readiness")
+        teller.start()
         failed = False
-        while not self._stops and not failed:
+        while not self._asked and not failed:
             for child in (self._api, self._dispatcher):
                 child.tend()
                 if child.quick_deaths >= MOST_QUICK_DEATHS:
                     log.error("the %s dies whenever it starts: giving up, its reason stands above", child.name)
                     failed = True
-            self._tell_when_ready()
             time.sleep(LOOK_SECONDS)
+        self._stopping.set()
+        self._heeded = 1
         self._take_down()
+        teller.join()
         return 1 if failed else 0
 
     def _ask_to_stop(self, *_: object) -> None:
-        self._stops += 1
+        self._asked += 1
+
+    @property
+    def _hurried(self) -> bool:
+        return self._heeded > 1
 
     def _tell_when_ready(self) -> None:
-        if self._ready or not _answers(self._address):
-            return
-        self._ready = True
+        while not _answers(self._address):
+            if self._stopping.wait(LOOK_SECONDS):
+                return
         host, port = self._address
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         print(f"ready at {url}", flush=True)
         print(
-            f"a first job: curl {url}/jobs --json "
-            """'{"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}'""",
+            f"a first job: curl {url}/jobs -H 'Content-Type: application/json' "
+            """-d '{"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}'""",
             flush=True,
         )
 
@@ -148,7 +159,7 @@ class Supervisor:
     def _drained(self) -> bool:
         """Whether a dispatcher has ended all attempts and itself."""
         if not self._dispatcher.running:
-            self._dispatcher.start("--drain")
+            self._dispatcher.start("--drain", *(["--now"] if self._hurried else []))
         else:
             self._dispatcher.terminate()
         self._wait(self._dispatcher, self._settings.drain_seconds + ENDING_SECONDS)
@@ -158,11 +169,10 @@ class Supervisor:
     def _wait(self, child: Child, seconds: float) -> None:
         """Until it has ended or its time is up. Whoever asks to stop once more is in a hurry, and so is the child."""
         deadline = time.monotonic() + seconds
-        seen = self._stops
         while child.running and time.monotonic() < deadline:
-            if self._stops > seen:
+            if self._asked > self._heeded:
                 log.info("hurrying: what has not saved its work by now loses it since its last save")
-                seen = self._stops
+                self._heeded = max(self._asked, 2)
                 child.terminate()
                 deadline = time.monotonic() + ENDING_SECONDS
             if child is not self._api:

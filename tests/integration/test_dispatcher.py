@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from services import dispatcher
+from services import logs
 from services.dispatcher import Dispatcher
 from services.launch import Handle
 from services.states import AttemptState, JobState
@@ -214,10 +214,10 @@ def test_of_a_long_log_the_end_is_kept_from_the_beginning_of_a_line(tmp_path: Pa
     path = tmp_path / "long.log"
     path.write_text("".join(f"line {number}\n" for number in range(200_000)))
 
-    kept = dispatcher.keep_tail(path, bench.store)
+    kept = logs.keep_tail(path, bench.store)
 
     assert kept is not None
-    assert kept.bytes <= dispatcher.LOG_BYTES
+    assert kept.bytes <= logs.KEPT_BYTES
     lines = bench.store.path(kept.sha256).read_text().splitlines()
     assert lines[-1] == "line 199999"
     assert lines[0] == f"line {200_000 - len(lines)}"

@@ -1,0 +1,193 @@
+"""`python -m services` as it is: one port through every death of a child, and nothing left when it goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from purlkit.processes import session_members
+from services.database import Database
+from services.states import AttemptState
+from services.tables import Attempt
+from services.testing import settings_in
+from tests.acceptance.running import SMALL_JOB, RunningService
+from tests.waiting import wait_until
+
+API = ("-m", "api")
+DISPATCHER = ("-m", "services.dispatcher")
+
+Start = Callable[..., RunningService]
+
+
+def end(service: RunningService) -> None:
+    if service.process.poll() is None:
+        service.stop()
+    service.http.close()
+    wait_until("all have gone", lambda: not service.left_over())
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """One that outlives what is done to it."""
+    service = RunningService(tmp_path_factory.mktemp("supervisor") / "data")
+    yield service
+    end(service)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a service of the test's own; the next one finds the same data folder."""
+    started: list[RunningService] = []
+
+    def start(**env: str) -> RunningService:
+        started.append(RunningService(tmp_path / "data", **env))
+        return started[-1]
+
+    yield start
+    for service in started:
+        end(service)
+
+
+def child_of(service: RunningService, words: tuple[str, ...]) -> int:
+    return wait_until(f"{words} runs", lambda: service.child(*words)) or 0
+
+
+def run_services(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """One that ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "services", *arguments],
+        env={**os.environ, "PURL_DATA_DIR": str(folder), "PURL_PORT": "0", **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_killed_api_is_back_on_the_same_port(service: RunningService) -> None:
+    killed = child_of(service, API)
+
+    os.kill(killed, signal.SIGKILL)
+
+    wait_until("another one runs", lambda: service.child(*API) not in (None, killed))
+    # At once: a request waits at the socket until the new one takes it, instead of being refused.
+    assert service.http.get("/livez").status_code == 200
+
+
+def test_a_killed_dispatcher_is_back(service: RunningService) -> None:
+    killed = child_of(service, DISPATCHER)
+
+    os.kill(killed, signal.SIGKILL)
+
+    wait_until("another one runs", lambda: service.child(*DISPATCHER) not in (None, killed))
+
+
+def test_ctrl_c_on_a_terminal_reaches_the_supervisor_alone(service: RunningService) -> None:
+    groups = [os.getpgid(child_of(service, words)) for words in (API, DISPATCHER)]
+
+    assert os.getpgid(service.process.pid) not in groups
+
+
+def test_a_second_service_on_the_same_folder_is_refused(service: RunningService) -> None:
+    second = run_services(service.data_dir)
+
+    assert second.returncode == 1
+    assert second.stderr == (
+        "purl: PURL_DATA_DIR is in use by another service, or by one that is still stopping: "
+        "stop that one first, or choose another folder\n"
+    )
+
+
+def test_a_port_that_is_taken_is_named_with_the_remedy(service: RunningService, tmp_path: Path) -> None:
+    port = str(service.http.base_url.port)
+
+    second = run_services(tmp_path, PURL_PORT=port)
+
+    assert second.returncode == 1
+    assert second.stderr.startswith("purl: PURL_PORT can't be had")
+    assert second.stderr.endswith("choose another, or 0 for any free one\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "a closed terminal"])
+def test_it_stops_well_and_leaves_nothing(start: Start, number: signal.Signals) -> None:
+    service = start()
+
+    assert service.stop(number) == 0
+
+    assert service.left_over() == []
+
+
+def test_it_ends_attempts_though_its_dispatcher_has_just_died(start: Start) -> None:
+    service = start(PURL_DRAIN_SECONDS="1")
+    service.submit(SMALL_JOB)
+    (attempt,) = wait_until("an attempt runs", service.attempt_pids)
+    os.kill(child_of(service, DISPATCHER), signal.SIGKILL)
+
+    assert service.stop() == 0
+
+    assert session_members(attempt) == []
+    assert service.left_over() == []
+
+
+def test_a_second_ctrl_c_does_not_wait_for_an_attempt_that_hangs(start: Start) -> None:
+    service = start(PURL_DRAIN_SECONDS="3600")
+    service.submit(SMALL_JOB)
+    (attempt,) = wait_until("an attempt runs", service.attempt_pids)
+    os.kill(attempt, signal.SIGSTOP)
+
+    service.process.send_signal(signal.SIGINT)
+    wait_until("it has begun to stop", lambda: "stopping" in service.log.read_text())
+
+    assert service.stop(signal.SIGINT) == 0
+    assert session_members(attempt) == []
+    assert service.left_over() == []
+
+
+def test_without_their_supervisor_the_children_drain_and_leave(start: Start) -> None:
+    service = start(PURL_DRAIN_SECONDS="120")
+    job_id = service.submit(SMALL_JOB)
+    (attempt,) = wait_until("an attempt runs", service.attempt_pids)
+    wait_until("it has reported", lambda: service.job(job_id)["state"] == "running")
+
+    service.process.kill()
+    service.process.wait()
+
+    wait_until("all have gone", lambda: not service.left_over() and not session_members(attempt))
+    with closing(Database.open(settings_in(service.data_dir).database_url)) as db, db.read() as session:
+        (row,) = session.scalars(select(Attempt))
+    assert row.state is AttemptState.DRAINED
+    assert row.finish_sha256 is not None, "by its own word: the API outlived the supervisor for as long as it took"
+
+
+def test_a_new_service_takes_over_what_a_crash_of_everything_left(start: Start) -> None:
+    crashed = start()
+    job_id = crashed.submit(SMALL_JOB)
+    (attempt,) = wait_until("an attempt runs", crashed.attempt_pids)
+    for pid in (crashed.process.pid, child_of(crashed, API), child_of(crashed, DISPATCHER), attempt):
+        os.kill(pid, signal.SIGKILL)
+    crashed.process.wait()
+    wait_until("they are gone", lambda: not crashed.left_over())
+
+    service = start()
+
+    wait_until("the attempt is given up", lambda: service.job(job_id)["attempts"][0]["state"] == "lost")
+    assert session_members(attempt) == []
+
+
+def test_tables_of_another_version_are_left_for_migrate(tmp_path: Path) -> None:
+    with closing(Database.open(settings_in(tmp_path).database_url)) as db, db.write() as session:
+        session.connection().exec_driver_sql("CREATE TABLE somebodys (id INTEGER)")
+
+    refused = run_services(tmp_path)
+    assert refused.returncode == 1
+    assert "run python -m services migrate" in refused.stderr
+
+    assert run_services(tmp_path, "migrate").returncode == 0

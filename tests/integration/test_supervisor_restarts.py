@@ -1,0 +1,74 @@
+"""When the supervisor starts a child again, and when it gives up; with children that do nothing else but die."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from services import supervisor
+from services.supervisor import Child, Supervisor
+from services.testing import settings_in
+from tests.waiting import wait_until
+
+DIES = "raise SystemExit(3)"
+LIVES = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep(600)"
+
+
+def child(name: str, program: str) -> Child:
+    return Child(name, (sys.executable, "-c", program), env={}, fds=())
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """A supervisor takes the process's signals for itself."""
+    taken = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in taken]
+    yield
+    for number, handler in zip(taken, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_it_gives_up_when_a_child_dies_whenever_it_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = settings_in(tmp_path, PURL_PORT="0")
+    dispatcher = child("dispatcher", LIVES)
+
+    with closing(supervisor.listen(settings)) as listening:
+        code = Supervisor(settings, listening, child("API", DIES), dispatcher).run()
+
+    assert code == 1
+    assert "the API dies whenever it starts: giving up" in caplog.text
+    assert not dispatcher.running
+
+
+def test_a_child_that_had_settled_is_started_again_at_once() -> None:
+    settled = child("API", DIES)
+    settled.start()
+    settled.started_at -= supervisor.SETTLED_SECONDS + 1
+    wait_until("it has died", lambda: not settled.running)
+
+    settled.tend()
+
+    assert settled.quick_deaths == 0
+    assert settled.process is not None, "already the next one"
+    settled.kill()
+
+
+def test_a_child_that_dies_at_once_waits_longer_each_time() -> None:
+    quick = child("API", DIES)
+    waits = []
+    for _ in range(3):
+        quick.start()
+        wait_until("it has died", lambda: not quick.running)
+        before = time.monotonic()
+        quick.tend()
+        waits.append(quick.not_before - before)
+
+    assert quick.process is None, "not yet"
+    assert waits == sorted(waits)
+    assert waits[2] > 2 * waits[0]
