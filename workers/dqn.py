@@ -6,14 +6,12 @@ episode the same seed, derives epsilon from the number of runners, and checkpoin
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray.rllib.algorithms.dqn import DQN, DQNConfig
 from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -27,14 +25,13 @@ from purlkit.errors import EnvironmentFailed
 from purlkit.results import Episode
 from purlkit.seeds import derive
 from purlkit.spec import Agent
-from workers.replay import Replay, Step
+from workers.playing import Failed, Played, PlayEpisode, Weights
+from workers.replay import Replay
 from workers.schedule import Schedule
 
 # An environment that raises is given one more try; the second time in a row it is the environment, not bad luck.
 TRIES_PER_EPISODE = 2
 WAIT_SECONDS = 0.5  # then RLlib gets its turn to look for runners that came back
-
-Weights = dict[str, Any]
 
 
 class WalkModule(DefaultDQNTorchRLModule):  # type: ignore[misc]
@@ -46,81 +43,6 @@ class WalkModule(DefaultDQNTorchRLModule):  # type: ignore[misc]
         out: dict[str, Any] = super()._forward_exploration(batch, t=self.steps_before)
         self.steps_before += 1
         return out
-
-
-@dataclass(frozen=True)
-class PlayEpisode:
-    """Runs inside an env runner: one whole episode, with this policy, this seed, this place in the search."""
-
-    index: int
-    kind: str
-    seed: int
-    retrain_seed: int
-    steps_before: int
-    version: int
-    weights: Weights
-    rerun: bool = False
-
-    def __call__(self, runner: Any) -> Played | Failed:
-        env = runner.env.unwrapped.envs[0].unwrapped
-        try:
-            runner.module.set_state(self.weights)
-            runner.module.steps_before = self.steps_before
-            runner._seed = self.seed
-            env.retrain_seed = self.retrain_seed
-            random.seed(self.seed)
-            np.random.seed(self.seed % 2**32)
-            torch.manual_seed(self.seed)
-            [played] = runner.sample(num_episodes=1, explore=self.kind == "search")
-            runner.get_metrics()
-        except Exception as error:
-            layer = env.layers[min(len(env.walk.actions), len(env.layers) - 1)].name
-            cause = error.__cause__ or error  # RLlib puts an empty error of its own around the environment's
-            return Failed(self.index, layer, f"{type(cause).__name__}: {cause}")
-        walk = env.walk
-        episode = Episode(
-            index=self.index,
-            kind="search" if self.kind == "search" else "greedy",
-            actions=walk.actions,
-            rewards=walk.rewards,
-            accuracies=walk.accuracies,
-            sparsities=walk.sparsities,
-            seconds=walk.seconds,
-            runner=runner.worker_index,
-            weights_version=self.version,
-            rerun=self.rerun,
-        )
-        return Played(
-            self.index, episode, np.asarray(played.get_observations(), np.float32), bool(played.is_terminated)
-        )
-
-
-@dataclass(frozen=True)
-class Played:
-    index: int
-    episode: Episode
-    observations: np.ndarray[Any, np.dtype[np.float32]]  # one more than there are steps
-    terminated: bool
-
-    def steps(self) -> list[Step]:
-        last = len(self.episode.actions) - 1
-        return [
-            Step(
-                self.observations[i],
-                action,
-                reward,
-                self.observations[i + 1],
-                self.terminated and i == last,
-            )
-            for i, (action, reward) in enumerate(zip(self.episode.actions, self.episode.rewards, strict=True))
-        ]
-
-
-@dataclass(frozen=True)
-class Failed:
-    index: int
-    layer: str
-    error: str
 
 
 @dataclass

@@ -150,7 +150,11 @@ def _build(
         gpus=spec.resources.gpus_per_runner,
         seed=spec.seed,
     )
-    return config.build_algo()  # type: ignore[no-any-return]
+    try:
+        return config.build_algo()
+    except Exception as error:
+        # RLlib hides why its runners did not start behind errors of its own, such as an empty list's.
+        raise SearchStuck("the runners could not be started", remedy="attempt.log says why") from error  # type: ignore[no-any-return]
 
 
 def _play(algorithm: PurlDQN, hooks: Hooks) -> None:
