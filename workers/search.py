@@ -151,10 +151,11 @@ def _build(
         seed=spec.seed,
     )
     try:
-        return config.build_algo()
+        algorithm: PurlDQN = config.build_algo()
+        return algorithm
     except Exception as error:
         # RLlib hides why its runners did not start behind errors of its own, such as an empty list's.
-        raise SearchStuck("the runners could not be started", remedy="attempt.log says why") from error  # type: ignore[no-any-return]
+        raise SearchStuck("the runners could not be started", remedy="attempt.log says why") from error
 
 
 def _play(algorithm: PurlDQN, hooks: Hooks) -> None:
