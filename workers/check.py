@@ -1,11 +1,14 @@
 """`checking` by itself, for a dry run: `python -m workers.check`, through the same launcher as an attempt.
 
-PURL_URL, PURL_CHECK, PURL_TOKEN: where to report, as whom. PURL_DATASETS_DIR: the data root.
+PURL_URL, PURL_CHECK, PURL_TOKEN: where to report, as whom. PURL_DATASETS_DIR: the data root. PURL_CHECK_SECONDS: for
+how long anybody waits for the answer.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,8 +18,12 @@ import httpx
 
 from purlkit.results import CheckBrief
 
+# Whoever waits ends this process when the time is up; only when that one was killed is this alarm heard.
+SPARE_SECONDS = 5
+
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
+    signal.alarm(math.ceil(float(environ["PURL_CHECK_SECONDS"])) + SPARE_SECONDS)
     path = f"/checks/{environ['PURL_CHECK']}"
     headers = {"Authorization": f"Bearer {environ['PURL_TOKEN']}"}
     with httpx.Client(base_url=environ["PURL_URL"], headers=headers, timeout=30, trust_env=False) as http:

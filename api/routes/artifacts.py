@@ -20,6 +20,7 @@ from services.states import JobState
 
 router = APIRouter(prefix="/jobs", tags=["results"])
 
+# What no artifact can be called is not looked for: PostgreSQL refuses a NUL even in a question.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
