@@ -13,9 +13,6 @@ from services.errors import BadSetting
 
 T = TypeVar("T")
 
-_YES = frozenset({"1", "true", "yes", "on"})
-_NO = frozenset({"", "0", "false", "no", "off"})
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -38,7 +35,6 @@ class Settings:
     max_body_bytes: int = 2**20
     max_upload_bytes: int = 2 * 2**30
     idempotency_hours: float = 24.0
-    download: bool = False  # whether workers may fetch data sets and pretrained weights
 
     @property
     def datasets_dir(self) -> Path:
@@ -67,7 +63,6 @@ class Settings:
             max_body_bytes=read("PURL_MAX_BODY_BYTES", cls.max_body_bytes, _whole(1024, 2**40)),
             max_upload_bytes=read("PURL_MAX_UPLOAD_BYTES", cls.max_upload_bytes, _whole(1024, 2**50)),
             idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _seconds),
-            download=read("PURL_DOWNLOAD", cls.download, _yes_or_no),
         )
         # A worker ends itself at two thirds of its lease: two beats at least must fit before that.
         if settings.heartbeat_seconds > settings.lease_seconds / 3:
@@ -113,12 +108,6 @@ def _seconds(text: str) -> float:
     if not 0 < value <= 31_536_000:
         raise ValueError(remedy)
     return value
-
-
-def _yes_or_no(text: str) -> bool:
-    if text.lower() not in _YES | _NO:
-        raise ValueError("use 1 or 0")
-    return text.lower() in _YES
 
 
 def _folder(text: str) -> Path:

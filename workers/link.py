@@ -38,7 +38,7 @@ log = logging.getLogger("purl.link")
 FENCE_AFTER = 2 / 3
 CALL_SECONDS = 30.0  # one request: long enough for a big checkpoint on a slow disk, shorter than a lease
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # the last one again and again, until the lease is two thirds gone
-EVENTS_PER_CALL = 200
+EVENTS_PER_CALL = 50  # of a network with 200 layers that is half of what one call may bring
 
 
 class Interrupted(Exception):

@@ -18,7 +18,6 @@ def test_an_empty_environment_gives_the_embedded_service() -> None:
     assert settings.artifacts == settings.data_dir / "artifacts"
     assert settings.datasets_dir == settings.data_dir / "datasets"
     assert (settings.host, settings.port, settings.public_url) == ("127.0.0.1", 8000, None)
-    assert settings.download is False
 
 
 def test_each_variable_sets_its_field(tmp_path: Path) -> None:
@@ -30,7 +29,6 @@ def test_each_variable_sets_its_field(tmp_path: Path) -> None:
             "PURL_LEASE_SECONDS": "2.5",
             "PURL_HEARTBEAT_SECONDS": "0.5",
             "PURL_MAX_RUNNING": "3",
-            "PURL_DOWNLOAD": "yes",
             "HOME": "/of/no/interest",
         }
     )
@@ -38,7 +36,6 @@ def test_each_variable_sets_its_field(tmp_path: Path) -> None:
     assert settings.database_url == f"sqlite:///{tmp_path}/purl.db"
     assert settings.public_url == "http://10.0.0.1:8000"
     assert (settings.port, settings.lease_seconds, settings.max_running) == (0, 2.5, 3)
-    assert settings.download is True
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -55,7 +52,6 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ("PURL_LEASE_SECONDS", "nan", "above 0"),
         ("PURL_LEASE_SECONDS", "inf", "above 0"),
         ("PURL_DRAIN_SECONDS", "-1", "above 0"),
-        ("PURL_DOWNLOAD", "perhaps", "use 1 or 0"),
         ("PURL_DATABASE_URL", "mysql://host/name", "sqlite:///"),
         ("PURL_DATABASE_URL", "sqlite://", "sqlite:///"),
         ("PURL_DATABASE_URL", "sqlite:///:memory:", "use a file"),

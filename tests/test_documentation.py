@@ -1,0 +1,32 @@
+"""What the documents say about the program is true of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+from services.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    documented = re.findall(r"^\| `(PURL_\w+)` \|", (ROOT / "docs/settings.md").read_text(), flags=re.MULTILINE)
+
+    assert sorted(documented) == sorted(f"PURL_{field.name.upper()}" for field in fields(Settings))
+
+
+def test_every_make_target_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"\bmake ([a-z]+)\b", (ROOT / "README.md").read_text()))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+    assert {"demo", "test", "serve"} <= named <= targets
+
+
+def test_every_file_that_the_readme_names_exists() -> None:
+    readme = (ROOT / "README.md").read_text()
+    named = re.findall(r"\b((?:purlkit|services|workers|api|docs|tests|examples)/[\w./-]*\w)", readme)
+
+    assert len(named) > 10
+    assert [path for path in named if not (ROOT / path).exists()] == []
