@@ -78,6 +78,7 @@ class Candidate(Record):
     images_seen: int = Field(ge=0, description="training images the method cost: search and fine-tuning")
     seconds: float = Field(ge=0, description="wall time of the same")
     layers: tuple[LayerReport, ...] = Field(strict=False)
+    mask_sha256: Sha256 = Field(description="of which weights are kept: equal for equal masks, bit for bit")
     note: str | None = Field(None, description="what a reader must know, for example why the target was missed")
 
 

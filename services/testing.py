@@ -88,6 +88,7 @@ def a_result(checkpoint: Blob) -> Result:
         images_seen=1000,
         seconds=1.0,
         layers=(layer,),
+        mask_sha256="0" * 64,
     )
     return Result(
         winner=Winner(method="global"),

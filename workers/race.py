@@ -121,6 +121,7 @@ def fine_tune(
         images_seen=entrant.images + spec.fine_tune.epochs * len(splits.train),
         seconds=entrant.seconds + time.monotonic() - began,
         layers=entrant.mask.report(layers, entrant.alphas),
+        mask_sha256=entrant.mask.sha256,
         note=entrant.note,
     )
     return Finisher(Contender(candidate, right.tolist()), checkpoint.tensors_of(model))

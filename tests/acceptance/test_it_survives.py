@@ -43,12 +43,12 @@ def same_outcome(service: RunningService, job: dict[str, Any], other: dict[str, 
         return [(e["index"], e["actions"], e["rewards"], e["accuracies"]) for e in service.episodes(of["id"])]
 
     assert played(job) == played(other)
-    assert [layers(c) for c in job["result"]["candidates"]] == [layers(c) for c in other["result"]["candidates"]]
+    assert [outcome(c) for c in job["result"]["candidates"]] == [outcome(c) for c in other["result"]["candidates"]]
     assert job["result"]["dense_sha256"] == other["result"]["dense_sha256"]
 
 
-def layers(candidate: dict[str, Any]) -> Any:
-    return candidate["method"], candidate["layers"], candidate["accuracy"], candidate["select_accuracy"]
+def outcome(candidate: dict[str, Any]) -> Any:
+    return candidate["method"], candidate["mask_sha256"], candidate["accuracy"], candidate["select_accuracy"]
 
 
 def test_a_killed_attempt_is_followed_by_one_that_goes_on_from_the_last_finished_episode(

@@ -23,5 +23,5 @@ def test_it_prints_its_table_and_verdict_and_leaves_the_checkpoint(tmp_path: Pat
     assert "episode  1/4" in said
     assert [line.split()[0] for line in said.splitlines() if "90.00%" in line][:2] == ["PuRL", "global"]
     assert "\nverdict: " in said
-    assert "\nmask sha256 " in said
+    assert "\nmask of PuRL: sha256 " in said
     assert (tmp_path / "pruned.safetensors").stat().st_size > 77_072 * 4

@@ -22,6 +22,7 @@ def contender(method: str, right: list[bool], *, test: float = 0.5, images: int 
         images_seen=images,
         seconds=1.0,
         layers=(LAYER,),
+        mask_sha256="0" * 64,
     )
     return Contender(candidate, right)
 
