@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,8 @@ Handle = dict[str, Any]
 
 # A Ray driver was measured to need 2 s to take its own processes down on SIGTERM.
 GRACE_SECONDS = 5.0
+
+SCRATCH_PREFIX = "purl-"
 
 # The shell holds the process back until its handle is on record, and then becomes it: same id, same start. Should
 # whoever launches it die before, the pipe closes, `read` fails and nothing was ever started.
@@ -73,17 +77,19 @@ class LocalLauncher:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         # The service's own settings stay here, its database's password among them.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PURL_")}
+        # In the machine's own place for such, whose path is short: Ray puts sockets there, whose paths have a limit.
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
         with log_path.open("ab") as output:
             child = subprocess.Popen(
                 ["/bin/sh", "-c", HELD_BACK, "sh", sys.executable, "-m", module],
-                env=inherited | dict(env),
+                env=inherited | dict(env) | {"PURL_SCRATCH_DIR": str(scratch)},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self._children[child.pid] = child
-        handle = _handle(child.pid)
+        handle = {**_handle(child.pid), "scratch": scratch.name}
         assert child.stdin is not None
         # A broken pipe: somebody has ended it already, which whoever watches the handle will find.
         with suppress(BrokenPipeError), child.stdin as go:
@@ -103,19 +109,28 @@ class LocalLauncher:
             os.kill(handle["pid"], signal.SIGTERM)
 
     def end(self, handle: Handle, *, at_once: bool = False) -> None:
-        # An id with another owner means that nothing is left: members of a session keep its id from being given away.
-        if not _is_here(handle) or processes.start_ticks(handle["pid"]) not in (None, handle["started"]):
+        if not _is_here(handle):
             return
-        left = processes.end_session(handle["pid"], grace_seconds=0.0 if at_once else self._grace_seconds)
-        if left:
-            log.error("the kernel won't let go of the processes %s of session %d", left, handle["pid"])
-        self._reap()
+        # An id with another owner means that nothing is left: members of a session keep its id from being given away.
+        if processes.start_ticks(handle["pid"]) in (None, handle["started"]):
+            left = processes.end_session(handle["pid"], grace_seconds=0.0 if at_once else self._grace_seconds)
+            if left:
+                log.error("the kernel won't let go of the processes %s of session %d", left, handle["pid"])
+            self._reap()
+        _remove_scratch(handle)
 
     def _reap(self) -> None:
         """Take note of children that have ended, or they would pile up as zombies."""
         for pid, child in list(self._children.items()):
             if child.poll() is not None:
                 self._children.pop(pid, None)
+
+
+def _remove_scratch(handle: Handle) -> None:
+    """What a process leaves on the disk goes with it; a killed one can't see to that itself."""
+    name = str(handle.get("scratch", ""))
+    if name.startswith(SCRATCH_PREFIX) and Path(name).name == name:
+        shutil.rmtree(Path(tempfile.gettempdir()) / name, ignore_errors=True)
 
 
 def _handle(pid: int) -> Handle:

@@ -1,7 +1,7 @@
 """`checking` by itself, for a dry run: `python -m workers.check`, through the same launcher as an attempt.
 
 PURL_URL, PURL_CHECK, PURL_TOKEN: where to report, as whom. PURL_DATASETS_DIR: the data root. PURL_CHECK_SECONDS: for
-how long anybody waits for the answer.
+how long anybody waits for the answer. PURL_SCRATCH_DIR: a folder of its own, which the launcher removes after it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,12 +30,11 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         # Imported only now: the service learns at once when this process can't even reach it.
         from purlkit.check import check
 
-        with tempfile.TemporaryDirectory(prefix="purl-") as scratch:
-            weights = None
-            if brief.weights_href is not None:
-                weights = Path(scratch) / "uploaded.safetensors"
-                weights.write_bytes(http.get(brief.weights_href).raise_for_status().content)
-            report = check(brief.spec, data_root=Path(environ["PURL_DATASETS_DIR"]), weights=weights)
+        weights = None
+        if brief.weights_href is not None:
+            weights = Path(environ["PURL_SCRATCH_DIR"]) / "uploaded.safetensors"
+            weights.write_bytes(http.get(brief.weights_href).raise_for_status().content)
+        report = check(brief.spec, data_root=Path(environ["PURL_DATASETS_DIR"]), weights=weights)
         http.post(f"{path}/report", json=report.model_dump(mode="json")).raise_for_status()
     return 0
 

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from purlkit.errors import NotEnoughResources
 from purlkit.spec import Resources
@@ -27,11 +28,12 @@ def quiet() -> None:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str, scratch: Path | None = None) -> Iterator[None]:
     """A Ray of our own on this machine where no address is given, else the cluster there.
 
     Ray's ports are open to the machine's network; a Ray of our own asks for a token on all of them by itself. For a
-    cluster's address the operator sets RAY_AUTH_MODE=token on every node and for the workers.
+    cluster's address the operator sets RAY_AUTH_MODE=token on every node and for the workers. A Ray of our own keeps
+    its logs and sockets in `scratch`.
     """
     import ray
 
@@ -42,6 +44,7 @@ def connected(address: str) -> Iterator[None]:
         log_to_driver=False,
         logging_level=logging.ERROR,
         namespace="purl",
+        **({} if address or scratch is None else {"_temp_dir": str(scratch)}),
     )
     signal.signal(signal.SIGTERM, ours)  # Ray puts its own in place, which would drop what is not yet sent
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)

@@ -36,7 +36,7 @@ def prune(job: Attempt) -> Finish:
     dense = dense_baseline(job, splits, uploaded)
 
     job.enter(Phase.SEARCH)
-    with cluster.connected(job.ray_address):
+    with cluster.connected(job.ray_address, job.scratch):
         cluster.check_fits(spec.resources)
         pulse = Pulse(already=job.link.counter)
         found = _search(job, dense, pulse)

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,21 +33,20 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     link = Link(environ["PURL_URL"], environ["PURL_ATTEMPT"], environ["PURL_TOKEN"], on_fence=_end_everything)
     signal.signal(signal.SIGTERM, lambda *_: link.drain())
+    scratch = Path(environ["PURL_SCRATCH_DIR"])
+    logging.getLogger().addHandler(_log_file(scratch / LOG))
     try:
-        with tempfile.TemporaryDirectory(prefix="purl-") as folder:
-            scratch = Path(folder)
-            logging.getLogger().addHandler(_log_file(scratch / LOG))
-            job = Attempt(
-                brief=link.start(),
-                link=link,
-                datasets_dir=Path(environ["PURL_DATASETS_DIR"]),
-                scratch=scratch,
-                ray_address=environ.get("PURL_RAY_ADDRESS", ""),
-            )
-            finish = _run(job)
-            # Whoever sees the end of the job can read at once how it came about.
-            link.put_artifact(LOG, scratch / LOG, "text/plain; charset=utf-8")
-            link.finish(finish)
+        job = Attempt(
+            brief=link.start(),
+            link=link,
+            datasets_dir=Path(environ["PURL_DATASETS_DIR"]),
+            scratch=scratch,
+            ray_address=environ.get("PURL_RAY_ADDRESS", ""),
+        )
+        finish = _run(job)
+        # Whoever sees the end of the job can read at once how it came about.
+        link.put_artifact(LOG, scratch / LOG, "text/plain; charset=utf-8")
+        link.finish(finish)
     except Superseded as error:
         log.error("superseded: %s", error)
         return 3

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -59,6 +60,7 @@ class RunningService:
                 start_new_session=True,
             )
         self.sessions: set[int] = set()
+        self.scratch: set[str] = set()
         self.url = wait_until("the service is ready", self._ready_url)
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
@@ -79,7 +81,7 @@ class RunningService:
         answer = self.http.get(f"/jobs/{job_id}")
         answer.raise_for_status()
         job: dict[str, Any] = answer.json()
-        self.sessions |= set(self.attempt_pids())
+        self.note_attempts()
         return job
 
     def ended(self, job_id: str) -> dict[str, Any]:
@@ -100,11 +102,20 @@ class RunningService:
 
     # ---- processes
 
-    def attempt_pids(self) -> list[int]:
-        """Leaders of the sessions of attempts that may still have processes."""
+    def handles(self) -> list[dict[str, Any]]:
+        """Of the attempts that may still have processes."""
         with closing(sqlite3.connect(self.data_dir / "purl.db", timeout=30)) as db:
             rows = db.execute("SELECT handle FROM attempts WHERE handle IS NOT NULL").fetchall()
-        return [json.loads(row[0])["pid"] for row in rows]
+        return [json.loads(row[0]) for row in rows]
+
+    def attempt_pids(self) -> list[int]:
+        """Leaders of the sessions of these attempts."""
+        return [handle["pid"] for handle in self.handles()]
+
+    def note_attempts(self) -> None:
+        for handle in self.handles():
+            self.sessions.add(handle["pid"])
+            self.scratch.add(handle["scratch"])
 
     def child(self, *words: str) -> int | None:
         """The supervisor's own child whose command line has these words."""
@@ -118,8 +129,12 @@ class RunningService:
         """Processes that outlived their attempt, and the service's own."""
         return [pid for sid in {*self.sessions, self.process.pid} for pid in session_members(sid)]
 
+    def scratch_left(self) -> list[str]:
+        """Folders that attempts had for their own, Ray's files among them."""
+        return [name for name in self.scratch if (Path(tempfile.gettempdir()) / name).exists()]
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.sessions |= set(self.attempt_pids())
+        self.note_attempts()
         self.process.send_signal(number)
         code = self.process.wait(120)
         self.http.close()
@@ -145,3 +160,4 @@ def serving(data_dir: Path, **env: str) -> Iterator[RunningService]:
             code = service.stop()
             assert code == 0, f"exit {code} after {time.monotonic() - began:.0f} s\n{service.log.read_text()[-5000:]}"
     assert service.left_over() == []
+    assert service.scratch_left() == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,7 +104,7 @@ def test_a_process_gets_the_settings_it_is_given_and_none_of_the_services(
     shop.launch("import os; print(dict(os.environ), 'end')", PURL_URL="http://127.0.0.1:1")
 
     environment = ast.literal_eval(shop.wait_for("end").removesuffix(" end\n"))
-    assert {name for name in environment if name.startswith("PURL_")} == {"PURL_URL"}
+    assert {name for name in environment if name.startswith("PURL_")} == {"PURL_URL", "PURL_SCRATCH_DIR"}
     assert environment["LANG"] == "C.UTF-8"
 
 
@@ -136,6 +138,19 @@ def test_ending_takes_what_a_dead_leader_left_behind(shop: Workshop) -> None:
     shop.launcher.end(handle)
 
     assert processes.session_members(handle["pid"]) == []
+
+
+def test_what_a_killed_process_left_on_the_disk_goes_with_it(shop: Workshop) -> None:
+    leaves_a_file = "import os, pathlib; pathlib.Path(os.environ['PURL_SCRATCH_DIR'], 'left').touch(); " + SLEEPS
+    handle = shop.launch(leaves_a_file)
+    shop.wait_for("up")
+    scratch = Path(tempfile.gettempdir()) / handle["scratch"]
+    assert (scratch / "left").exists()
+
+    os.kill(handle["pid"], signal.SIGKILL)
+    shop.launcher.end(handle)
+
+    assert not scratch.exists()
 
 
 def test_ended_children_do_not_pile_up_as_zombies(shop: Workshop) -> None:
