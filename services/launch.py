@@ -29,6 +29,8 @@ Handle = dict[str, Any]
 GRACE_SECONDS = 5.0
 
 SCRATCH_PREFIX = "purl-"
+# Ray has sockets below it, and the kernel takes paths of 107 characters: 14 are the folder's name, 64 are Ray's.
+LONGEST_SCRATCH_ROOT = 107 - 14 - 64
 
 # The shell holds the process back until its handle is on record, and then becomes it: same id, same start. Should
 # whoever launches it die before, the pipe closes, `read` fails and nothing was ever started.
@@ -77,8 +79,7 @@ class LocalLauncher:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         # The service's own settings stay here, its database's password among them.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PURL_")}
-        # In the machine's own place for such, whose path is short: Ray puts sockets there, whose paths have a limit.
-        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=_scratch_root()))
         with log_path.open("ab") as output:
             child = subprocess.Popen(
                 ["/bin/sh", "-c", HELD_BACK, "sh", sys.executable, "-m", module],
@@ -89,7 +90,7 @@ class LocalLauncher:
                 start_new_session=True,
             )
         self._children[child.pid] = child
-        handle = {**_handle(child.pid), "scratch": scratch.name}
+        handle = {**_handle(child.pid), "scratch": str(scratch)}
         assert child.stdin is not None
         # A broken pipe: somebody has ended it already, which whoever watches the handle will find.
         with suppress(BrokenPipeError), child.stdin as go:
@@ -126,11 +127,16 @@ class LocalLauncher:
                 self._children.pop(pid, None)
 
 
+def _scratch_root() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= LONGEST_SCRATCH_ROOT else "/tmp"
+
+
 def _remove_scratch(handle: Handle) -> None:
     """What a process leaves on the disk goes with it; a killed one can't see to that itself."""
-    name = str(handle.get("scratch", ""))
-    if name.startswith(SCRATCH_PREFIX) and Path(name).name == name:
-        shutil.rmtree(Path(tempfile.gettempdir()) / name, ignore_errors=True)
+    scratch = Path(handle.get("scratch", ""))
+    if scratch.name.startswith(SCRATCH_PREFIX):
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _handle(pid: int) -> Handle:

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -131,7 +130,7 @@ class RunningService:
 
     def scratch_left(self) -> list[str]:
         """Folders that attempts had for their own, Ray's files among them."""
-        return [name for name in self.scratch if (Path(tempfile.gettempdir()) / name).exists()]
+        return [folder for folder in self.scratch if Path(folder).exists()]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.note_attempts()

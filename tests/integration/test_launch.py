@@ -144,13 +144,26 @@ def test_what_a_killed_process_left_on_the_disk_goes_with_it(shop: Workshop) -> 
     leaves_a_file = "import os, pathlib; pathlib.Path(os.environ['PURL_SCRATCH_DIR'], 'left').touch(); " + SLEEPS
     handle = shop.launch(leaves_a_file)
     shop.wait_for("up")
-    scratch = Path(tempfile.gettempdir()) / handle["scratch"]
+    scratch = Path(handle["scratch"])
     assert (scratch / "left").exists()
 
     os.kill(handle["pid"], signal.SIGKILL)
     shop.launcher.end(handle)
 
     assert not scratch.exists()
+
+
+def test_the_folder_of_a_process_has_a_path_that_is_short_enough_for_sockets(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far_down = tmp_path / ("deep" * 20)
+    far_down.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(far_down))
+
+    handle = shop.launch("print('up')")
+
+    assert len(handle["scratch"]) <= 107 - 64
+    assert Path(handle["scratch"]).is_dir()
 
 
 def test_ended_children_do_not_pile_up_as_zombies(shop: Workshop) -> None:
