@@ -42,7 +42,7 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckRepor
     except PurlError as error:
         reasons.append(error)
     try:
-        splits = datasets.load(spec.data, data_root)
+        splits = datasets.load(spec.data, data_root).with_reward_images(spec.search.reward_images)
         subset(splits.train, spec.search.retrain.images, seed=0)
     except PurlError as error:
         reasons.append(error)

@@ -63,7 +63,7 @@ class LayerReport(Layer):
 
     kept: int = Field(ge=0)
     sparsity: Fraction
-    alpha: float | None = Field(None, ge=0, description="the cut in standard deviations, where a policy chose it")
+    alpha: float | None = Field(None, ge=0, description="the cut in the criterion's unit, where a policy chose it")
 
 
 class Candidate(Record):

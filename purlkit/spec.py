@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -32,12 +33,13 @@ class Record(BaseModel):
 
 
 class Training(Record):
-    """One run of the training loop: SGD with Nesterov momentum and a cosine schedule."""
+    """One run of the training loop, with a cosine schedule. The default rates are for SGD: Adam wants smaller ones."""
 
     epochs: int = Field(30, ge=1, le=10_000, description="passes over the training images")
     learning_rate: Rate = Field(0.1, description="the rate at the first step; a cosine takes it to zero")
     batch_size: int = Field(100, ge=1, le=65_536, description="images per step")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
+    optimizer: Literal["sgd", "adam"] = Field("sgd", description="SGD with Nesterov momentum, or Adam")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum; with Adam its first beta")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on every parameter")
 
 
@@ -122,6 +124,11 @@ class Agent(Record):
         return self
 
 
+# The paper's 12 actions; and as many for the other criterion, evenly spread up to nearly all of a layer.
+DEVIATIONS = tuple(round(0.2 * i, 1) for i in range(12))
+SHARES = tuple(round(0.09 * i, 2) for i in range(12))
+
+
 class Search(Record):
     """PuRL's search: the walk over the layers and the agent that learns from it."""
 
@@ -129,24 +136,58 @@ class Search(Record):
     episodes: int = Field(55, ge=1, le=10_000, description="walks over the network that the agent learns from")
     greedy_episodes: int = Field(5, ge=1, le=100, description="walks of the trained policy; alphas are their mean")
     lookahead: int = Field(2, ge=1, le=1024, description="episode k acts with what was learnt up to k - lookahead")
+    state: Literal["per_layer", "simple"] = Field(
+        "per_layer",
+        description="what the agent sees: accuracy and sparsity of each layer passed (2n numbers), or "
+        "(next layer / n, accuracy now, share of all weights pruned)",
+    )
+    criterion: Literal["std", "magnitude_target"] = Field(
+        "std", description="an action cuts below alpha standard deviations, or the alpha-th part of the layer's weights"
+    )
     alphas: tuple[float, ...] = Field(
-        tuple(round(0.2 * i, 1) for i in range(12)),
+        DEVIATIONS,
         strict=False,
         min_length=2,
         max_length=256,
-        description="the actions: cut what is below alpha standard deviations of the layer",
+        description="the actions, in the criterion's unit; magnitude_target's default is 0, 0.09, …, 0.99",
+    )
+    reward: Literal["capped", "upside", "cubic"] = Field(
+        "capped", description="accuracy above its target earns nothing, A/T_A - 1 (the paper's R2) or its cube's (R3)"
     )
     beta: float = Field(1.0, gt=0, le=1000, description="scale of the reward")
+    dense: bool = Field(True, description="retrain, measure and reward after every layer, not only after the last")
+    accuracy_floor: float | None = Field(
+        None, gt=0, lt=1, description="accuracy under which a search episode ends early, at -2 beta a layer not reached"
+    )
+    reward_images: int | None = Field(
+        None, ge=1, le=10_000_000, description="images of the reward split that accuracy is measured on; null: all"
+    )
     exact_target: bool = Field(True, description="scale the alphas so that the target sparsity is met exactly")
     retrain: Retrain = Field(Retrain(), description="the training after each cut")
     agent: Agent = Field(Agent(), description="the DQN's own settings")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _grid_of_the_criterion(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("criterion") == "magnitude_target":
+            return {"alphas": SHARES, **given}
+        return given
+
     @model_validator(mode="after")
-    def _rising_alphas(self) -> Search:
+    def _options_agree(self) -> Search:
         rising = all(low < high for low, high in zip(self.alphas, self.alphas[1:], strict=False))
         if self.alphas[0] < 0 or self.alphas[-1] > 100 or not rising:
             raise ValueError("alphas must rise strictly, from 0 or more to at most 100")
+        if self.criterion == "magnitude_target" and self.alphas[-1] >= 1:
+            raise ValueError("alphas are shares of a layer with magnitude_target: each must be below 1")
+        if self.accuracy_floor is not None and not self.dense:
+            raise ValueError("accuracy_floor needs dense: without it no accuracy is known before the last layer")
         return self
+
+    def images_retrained(self, walks: Iterable[Sequence[Any]]) -> int:
+        """Training images that these walks cost, each given by its steps. Without dense a walk trains once."""
+        trainings = sum(len(steps) if self.dense else 1 for steps in walks)
+        return trainings * self.retrain.epochs * self.retrain.images
 
 
 class Resources(Record):

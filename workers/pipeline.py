@@ -33,6 +33,7 @@ def prune(job: Attempt) -> Finish:
 
     job.enter(Phase.DENSE)
     splits = datasets.load(spec.data, job.datasets_dir, device=job.device)
+    splits = splits.with_reward_images(spec.search.reward_images)
     dense = dense_baseline(job, splits, uploaded)
 
     job.enter(Phase.SEARCH)
@@ -86,7 +87,8 @@ def target_accuracy(spec: JobSpec, dense: float) -> float:
 def _purl(spec: JobSpec, dense: Dense, found: Found) -> race.Entrant:
     """PRUNE(alpha_1) … PRUNE(alpha_T), each alpha the mean over the greedy walks, scaled to meet the target."""
     alphas = found.mean_alphas(spec.search.alphas)
-    policy = mask_for_alphas(dense.layers, alphas, target=spec.targets.sparsity if spec.search.exact_target else None)
+    target = spec.targets.sparsity if spec.search.exact_target else None
+    policy = mask_for_alphas(dense.layers, alphas, target=target, criterion=spec.search.criterion)
     return race.Entrant(
         method="purl",
         variant="mean",

@@ -35,6 +35,7 @@ class PlayEpisode:
             runner.module.steps_before = self.steps_before
             runner._seed = self.seed
             env.retrain_seed = self.retrain_seed
+            env.may_end_early = self.kind == "search"
             random.seed(self.seed)
             np.random.seed(self.seed % 2**32)
             torch.manual_seed(self.seed)

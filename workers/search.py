@@ -47,20 +47,19 @@ def make_env(config: dict[str, Any]) -> WatchedEnv:
     # More threads than reserved CPUs only wait for each other; OMP_NUM_THREADS is what Ray itself would set.
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
     device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
+    search = spec.search
     splits = datasets.load(spec.data, Path(config["datasets"]), device=device)
+    splits = splits.with_reward_images(search.reward_images)
     model = models.build_for(spec).to(device)
     checkpoint.load_into(model, ray.get(config["dense"]))
-    search = spec.search
     return WatchedEnv(
         pulse=config["pulse"],
         model=model,
         subset=subset(splits.train, search.retrain.images, spec.seed),
         reward_images=splits.reward,
-        alphas=search.alphas,
+        search=search,
         target_accuracy=config["target_accuracy"],
         target_sparsity=spec.targets.sparsity,
-        beta=search.beta,
-        retrain=search.retrain,
         retrain_seed=0,  # every episode brings its own
     )
 
@@ -112,8 +111,7 @@ def search(
         for episode in greedy:
             hooks.on_episode(episode)
         seconds = algorithm.learnt.seconds + time.monotonic() - began
-        steps = sum(len(episode.actions) for episode in [*algorithm.learnt.episodes, *greedy])
-        images = steps * spec.search.retrain.epochs * spec.search.retrain.images
+        images = spec.search.images_retrained(e.actions for e in [*algorithm.learnt.episodes, *greedy])
         return Found(algorithm.learnt.episodes, greedy, seconds, images)
     finally:
         algorithm.stop()

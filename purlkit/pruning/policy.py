@@ -12,7 +12,7 @@ from torch import Tensor
 from purlkit.pruning.layers import PrunableLayer
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.ranking import floors, keep_highest, sparsity_range, weights_to_keep
-from purlkit.pruning.thresholds import keep_above, sigma
+from purlkit.pruning.thresholds import CRITERIA, Criterion
 
 __all__ = ["PolicyMask", "mask_for_alphas", "sparsity_range"]
 
@@ -27,35 +27,39 @@ class PolicyMask:
 
 
 @torch.no_grad()
-def mask_for_alphas(layers: Sequence[PrunableLayer], alphas: Sequence[float], *, target: float | None) -> PolicyMask:
+def mask_for_alphas(
+    layers: Sequence[PrunableLayer], alphas: Sequence[float], *, target: float | None, criterion: str = "std"
+) -> PolicyMask:
     """Cuts every layer at its alpha; with a target, at alphas changed together until the sparsity is exactly that.
 
     First by one common factor, which leaves an alpha of 0 at 0. Where those layers alone hold too many weights, by one
     number added to every alpha instead. Either way the exact cut is a ranking: with a factor f a weight goes when
-    abs(w) / (alpha * sigma) < f, with a shift s when abs(w) / sigma - alpha < s.
+    abs(w) / (alpha * sigma) < f, with a shift s when abs(w) / sigma - alpha < s. The other criterion has the weight's
+    standing in its layer where this one has abs(w) / sigma.
     """
+    rule = CRITERIA[criterion]
     if target is None:
-        return _as_they_are(layers, alphas)
+        return _as_they_are(layers, alphas, rule)
     count = weights_to_keep(layers, target)
-    in_sigmas = [layer.weight.double().abs() / sigma(layer.weight, layer.weight != 0) for layer in layers]
+    sizes = [rule.goes_at(layer.weight, layer.weight != 0) for layer in layers]
 
-    ratios = [size / alpha for size, alpha in zip(in_sigmas, alphas, strict=True)]
+    ratios = [size / alpha for size, alpha in zip(sizes, alphas, strict=True)]
     if _out_of_reach(layers, ratios) <= count:
         mask = keep_highest(layers, ratios, count)
         factor, note = _cut(layers, ratios, mask)
         said = f"alphas scaled by {factor:.4g} to meet the target exactly"
         return PolicyMask(mask, tuple(factor * alpha for alpha in alphas), said + note)
 
-    excess = [size - alpha for size, alpha in zip(in_sigmas, alphas, strict=True)]
+    excess = [size - alpha for size, alpha in zip(sizes, alphas, strict=True)]
     mask = keep_highest(layers, excess, count)
     shift, note = _cut(layers, excess, mask)
     said = f"no common factor on the alphas reaches the target (0 stays 0), so {shift:.4g} was added to each"
     return PolicyMask(mask, tuple(alpha + shift for alpha in alphas), said + note)
 
 
-def _as_they_are(layers: Sequence[PrunableLayer], alphas: Sequence[float]) -> PolicyMask:
+def _as_they_are(layers: Sequence[PrunableLayer], alphas: Sequence[float], rule: Criterion) -> PolicyMask:
     floor = floors(layers)
-    kept = {layer.name: keep_above(layer.weight, alpha) for layer, alpha in zip(layers, alphas, strict=True)}
+    kept = {layer.name: rule.keep(layer.weight, alpha, None) for layer, alpha in zip(layers, alphas, strict=True)}
     emptied = sum(bool(floor.keep[name].any()) and not bool(keep.any()) for name, keep in kept.items())
     mask = Mask({name: keep | floor.keep[name] for name, keep in kept.items()})
     return PolicyMask(mask, tuple(alphas), _about_floors(emptied) or None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -51,6 +51,21 @@ class Splits:
 
     def to(self, device: torch.device | str) -> Splits:
         return Splits(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+    def with_reward_images(self, n: int | None) -> Splits:
+        """The same with only the first n images of the reward split; the others are used for nothing.
+
+        So every search on a data set leaves the same images to train on, to choose by and to report.
+        """
+        if n is None:
+            return self
+        if n > len(self.reward):
+            raise NotEnoughData(
+                f"the reward split has {len(self.reward)} images",
+                at="/search/reward_images",
+                remedy=f"ask for at most {len(self.reward)}",
+            )
+        return replace(self, reward=self.reward[:n])
 
 
 def subset(train: Images, n: int, seed: int) -> Images:

@@ -27,7 +27,7 @@ def train(
     on_batch: Callable[[], None] | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
 ) -> None:
-    """SGD with Nesterov momentum and a cosine over all steps, by an optimiser of its own.
+    """A cosine over all steps, by an optimiser of its own.
 
     `seed` decides the order of the images and all else that is random; every generator is left as it was. What `mask`
     removes is zero before, after, and after every step. `on_batch()` follows each step and may raise to stop;
@@ -37,14 +37,7 @@ def train(
     mask = mask or Mask.dense(layers)
     mask.apply(layers)
     hold = mask.holder(layers)
-    optimizer = torch.optim.SGD(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=training.learning_rate,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        nesterov=training.momentum > 0,
-        foreach=True,
-    )
+    optimizer = _optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], training)
     order = torch.Generator().manual_seed(seed)
     steps = training.epochs * steps_per_epoch(len(images), training.batch_size)
     step = 0
@@ -66,6 +59,16 @@ def train(
             optimizer.zero_grad()
             # A run that diverged has NaN for gradients, and NaN times zero is NaN: removed stays removed even then.
             mask.apply(layers)
+
+
+def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    """Either leaves a zero without a gradient at zero: decay is a part of the gradient, and momentum starts new."""
+    rate, momentum, decay = training.learning_rate, training.momentum, training.weight_decay
+    if training.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, betas=(momentum, 0.999), weight_decay=decay, foreach=True)
+    return torch.optim.SGD(
+        parameters, lr=rate, momentum=momentum, weight_decay=decay, nesterov=momentum > 0, foreach=True
+    )
 
 
 def cosine(rate: float, step: int, steps: int) -> float:

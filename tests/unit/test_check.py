@@ -68,6 +68,12 @@ def test_a_subset_larger_than_the_training_split(tmp_path: Path) -> None:
     assert reasons(report) == [("not_enough_data", "/search/retrain/images")]
 
 
+def test_more_reward_images_than_there_are(tmp_path: Path) -> None:
+    report = checked(tmp_path, search={"reward_images": 251})
+
+    assert reasons(report) == [("not_enough_data", "/search/reward_images")]
+
+
 def test_every_reason_is_told_at_once(tmp_path: Path) -> None:
     report = checked(
         tmp_path,
