@@ -6,10 +6,10 @@ runners, interrupted or not, for every random choice follows from the job's seed
 
 from __future__ import annotations
 
-from purlkit.baselines import METHODS
+from purlkit import baselines
 from purlkit.check import check
 from purlkit.errors import Impossible
-from purlkit.pruning.policy import mask_for_alphas
+from purlkit.pruning.policy import mask_for_alphas, mean_alphas
 from purlkit.results import Finish, Phase
 from purlkit.spec import JobSpec
 from purlkit.verdict import choose
@@ -86,7 +86,7 @@ def target_accuracy(spec: JobSpec, dense: float) -> float:
 
 def _purl(spec: JobSpec, dense: Dense, found: Found) -> race.Entrant:
     """PRUNE(alpha_1) … PRUNE(alpha_T), each alpha the mean over the greedy walks, scaled to meet the target."""
-    alphas = found.mean_alphas(spec.search.alphas)
+    alphas = mean_alphas((episode.actions for episode in found.greedy), spec.search.alphas)
     target = spec.targets.sparsity if spec.search.exact_target else None
     policy = mask_for_alphas(dense.layers, alphas, target=target, criterion=spec.search.criterion)
     return race.Entrant(
@@ -102,7 +102,7 @@ def _purl(spec: JobSpec, dense: Dense, found: Found) -> race.Entrant:
 
 def _naive(spec: JobSpec, dense: Dense) -> list[race.Entrant]:
     return [
-        race.Entrant(method=name, variant=None, mask=METHODS[name](dense.layers, spec.targets.sparsity))
+        race.Entrant(method=name, variant=None, mask=baselines.method(name)(dense.layers, spec.targets.sparsity))
         for name in spec.baselines
     ]
 
