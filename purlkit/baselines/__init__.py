@@ -22,7 +22,13 @@ FROM_WEIGHTS = {
     "erk": "purlkit.baselines.layerwise:erk",
 }
 
-METHODS = {**FROM_WEIGHTS}
+# (model, images, sparsity, *, training, seed, …): by training the model in place.
+FROM_TRAINING = {
+    "global-gradual": "purlkit.baselines.gradual:global_gradual",
+    "gmp": "purlkit.baselines.gradual:gmp",
+}
+
+METHODS = {**FROM_WEIGHTS, **FROM_TRAINING}
 
 
 def method(name: str) -> Callable[..., Mask]:
