@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from purlkit.agent.search import search
     from purlkit.baselines.global_magnitude import global_magnitude
     from purlkit.checkpoint import load
     from purlkit.env import PruningEnv
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from purlkit.results import Result
     from purlkit.spec import JobSpec
 
-__all__ = ["JobSpec", "Mask", "PruningEnv", "Result", "global_magnitude", "load", "prunable_layers"]
+__all__ = ["JobSpec", "Mask", "PruningEnv", "Result", "global_magnitude", "load", "prunable_layers", "search"]
 
 _HOME = {
     "JobSpec": "purlkit.spec",
@@ -24,6 +25,7 @@ _HOME = {
     "global_magnitude": "purlkit.baselines.global_magnitude",
     "load": "purlkit.checkpoint",
     "prunable_layers": "purlkit.pruning.layers",
+    "search": "purlkit.agent.search",
 }
 
 

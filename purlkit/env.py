@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gymnasium
@@ -16,6 +16,7 @@ from torch import nn
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.thresholds import CRITERIA
+from purlkit.results import Episode, EpisodeKind
 from purlkit.rewards import REWARDS, not_reached
 from purlkit.seeds import derive
 from purlkit.spec import Search
@@ -35,6 +36,13 @@ class Walk:
     accuracies: tuple[float, ...] = ()
     sparsities: tuple[float, ...] = ()
     seconds: float = 0.0
+
+    def record(
+        self, *, index: int, kind: EpisodeKind, weights_version: int, runner: int = 0, rerun: bool = False
+    ) -> Episode:
+        """The walk with its place in a search, as it is kept and told."""
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Episode(index=index, kind=kind, weights_version=weights_version, runner=runner, rerun=rerun, **told)
 
 
 class PruningEnv(gymnasium.Env[Observation, np.int64]):

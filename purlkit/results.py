@@ -34,11 +34,14 @@ class Phase(StrEnum):
     PUBLISH = "publish"
 
 
+EpisodeKind = Literal["search", "greedy"]
+
+
 class Episode(Record):
     """One walk over the network: what was chosen, what came of it."""
 
     index: int = Field(ge=0)
-    kind: Literal["search", "greedy"]
+    kind: EpisodeKind
     actions: tuple[int, ...] = Field(strict=False)
     rewards: tuple[float, ...] = Field(strict=False)
     accuracies: tuple[Fraction, ...] = Field(strict=False)

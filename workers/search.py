@@ -73,11 +73,6 @@ class Found:
     seconds: float
     images: int  # trained on, over all walks
 
-    def mean_alphas(self, alphas: tuple[float, ...]) -> list[float]:
-        """The policy: for each layer the mean of what the trained agent chose in its greedy walks."""
-        chosen = [[alphas[action] for action in episode.actions] for episode in self.greedy]
-        return [sum(column) / len(column) for column in zip(*chosen, strict=True)]
-
 
 @dataclass
 class Hooks:

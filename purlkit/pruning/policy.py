@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from purlkit.pruning.masks import Mask
 from purlkit.pruning.ranking import floors, keep_highest, sparsity_range, weights_to_keep
 from purlkit.pruning.thresholds import CRITERIA, Criterion
 
-__all__ = ["PolicyMask", "mask_for_alphas", "sparsity_range"]
+__all__ = ["PolicyMask", "mask_for_alphas", "mean_alphas", "sparsity_range"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,12 @@ class PolicyMask:
     mask: Mask
     alphas: tuple[float, ...]
     note: str | None
+
+
+def mean_alphas(walks: Iterable[Sequence[int]], grid: Sequence[float]) -> list[float]:
+    """The policy: for each layer the mean of the alphas that the trained agent chose in its greedy walks."""
+    chosen = [[grid[action] for action in actions] for actions in walks]
+    return [sum(column) / len(column) for column in zip(*chosen, strict=True)]
 
 
 @torch.no_grad()

@@ -68,6 +68,24 @@ class Splits:
         return replace(self, reward=self.reward[:n])
 
 
+def splits_of(data: Splits | tuple[Tensor, Tensor]) -> Splits:
+    """The splits given, or those of a pair (x, y): a fifth for the reward, by a fixed shuffle, and the rest to train.
+
+    A pair leaves nothing to choose by and to report on: keep images of your own for that.
+
+    >>> splits_of((torch.zeros(10, 1, 4, 4), torch.arange(10))).sizes
+    {'train': 8, 'reward': 2, 'select': 0, 'test': 0}
+    """
+    if isinstance(data, Splits):
+        return data
+    images = Images(*data)
+    if len(images) < 2:
+        raise NotEnoughData("there is not one image to train on and one to measure by", remedy="give at least 2")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).to(images.device)
+    reward = max(1, len(images) // 5)
+    return Splits(images[order[reward:]], images[order[:reward]], images[:0], images[:0])
+
+
 def subset(train: Images, n: int, seed: int) -> Images:
     """The fixed retraining subset: the first n of a seeded shuffle of the training split."""
     if n > len(train):

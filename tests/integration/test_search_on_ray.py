@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.tune.registry import register_env
 
+from purlkit.agent.dqn import Learner
+from purlkit.agent.replay import Step, steps_of
 from purlkit.errors import EnvironmentFailed
 from purlkit.results import Episode
 from purlkit.spec import Agent
@@ -143,3 +149,34 @@ def test_an_environment_that_always_raises_ends_the_search_with_the_layer_and_th
     with pytest.raises(EnvironmentFailed, match=r"layer3.*the landscape gave way"):
         play_to_the_end(algorithm)
     algorithm.stop()
+
+
+def test_the_plain_agent_learns_update_for_update_what_rllibs_learns() -> None:
+    """From the same weights, 40 steps into the same memory: refreshes of the target network and all."""
+    algorithm = built(runners=1)
+    network = algorithm.learner.module[DEFAULT_MODULE_ID]
+    plain = Learner(algorithm.agent, observation=10, actions=12, seed=algorithm.seed)
+    plain.network.load_state_dict(dict(zip(plain.network.state_dict(), parameters_of(network), strict=True)))
+    plain.target.load_state_dict(plain.network.state_dict())
+    steps = [step for episode in range(8) for step in a_walk(episode)]
+
+    algorithm._learn_from(SimpleNamespace(steps=lambda: steps, episode=None))
+    plain.learn_from(steps)
+
+    assert (algorithm.learnt.steps, plain.steps) == (40, 40)
+    for ours, theirs in zip(plain.network.parameters(), parameters_of(network), strict=True):
+        torch.testing.assert_close(ours.detach(), theirs, rtol=1e-4, atol=1e-5)
+    algorithm.stop()
+
+
+def parameters_of(module: torch.nn.Module) -> list[torch.Tensor]:
+    """The network's own, in order: no target network, and not the constant that a discrete action has no use for."""
+    named = module.state_dict().items()
+    return [tensor.clone() for name, tensor in named if not name.startswith("_target") and "const" not in name]
+
+
+def a_walk(seed: int) -> list[Step]:
+    generator = np.random.default_rng(seed)
+    observations = generator.random((6, 10), np.float32)
+    rewards = (-3 * generator.random(5)).tolist()  # some errors beyond 1, where the loss is no longer square
+    return steps_of(observations, generator.integers(12, size=5).tolist(), rewards, terminated=True)
