@@ -38,7 +38,8 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckRepor
         reasons += _reasons_against_weights(model, weights)
     layers = prunable_layers(model)
     try:
-        weights_to_keep(layers, spec.targets.sparsity)
+        for stage in spec.sparsities:
+            weights_to_keep(layers, stage)
     except PurlError as error:
         reasons.append(error)
     try:
@@ -55,7 +56,7 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckRepor
         layers=describe(layers),
         prunable_weights=sum(layer.weight.numel() for layer in layers),
         sparsity_range=sparsity_range(layers),
-        steps=(search.episodes + search.greedy_episodes) * len(layers),
+        steps=(search.episodes + search.greedy_episodes) * len(layers) * len(spec.sparsities),
         memory_bytes=_memory(spec, model, splits),
     )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from purlkit.errors import InvalidSpec
 from purlkit.zoo import catalog
@@ -175,7 +176,7 @@ class Search(Record):
 
     @model_validator(mode="after")
     def _options_agree(self) -> Search:
-        rising = all(low < high for low, high in zip(self.alphas, self.alphas[1:], strict=False))
+        rising = all(low < high for low, high in pairwise(self.alphas))
         if self.alphas[0] < 0 or self.alphas[-1] > 100 or not rising:
             raise ValueError("alphas must rise strictly, from 0 or more to at most 100")
         if self.criterion == "magnitude_target" and self.alphas[-1] >= 1:
@@ -209,6 +210,12 @@ class JobSpec(Record):
     model: Model
     dataset: Dataset | None = Field(None, description="the model's own data set when left out")
     targets: Targets
+    stages: tuple[float, ...] = Field(
+        (),
+        strict=False,
+        max_length=100,
+        description="rising sparsities up to the target, each with a search and a fine-tune of its own; none: one step",
+    )
     search: Search = Search()
     fine_tune: FineTune = FineTune()
     baselines: tuple[Literal["global"], ...] = Field(
@@ -216,6 +223,19 @@ class JobSpec(Record):
     )
     resources: Resources = Resources()
     seed: int = Field(0, ge=0, lt=2**31, description="with the spec it decides every random choice")
+
+    @field_validator("stages")
+    @classmethod
+    def _rising_to_the_target(cls, stages: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        targets = info.data.get("targets")
+        if not stages or targets is None:  # without valid targets there is an error already
+            return stages
+        if stages[0] <= 0 or not all(low < high for low, high in pairwise(stages)):
+            raise ValueError("stages must rise strictly, from above 0")
+        if stages[-1] != targets.sparsity:
+            raise ValueError("the last of stages must equal targets.sparsity")
+        # One stage is what a job without stages does: the same job has one fingerprint.
+        return stages if len(stages) > 1 else ()
 
     @model_validator(mode="after")
     def _fields_agree(self) -> JobSpec:
@@ -236,6 +256,11 @@ class JobSpec(Record):
         catalog.check_kwargs(model, self.model.kwargs, at="/model/kwargs")
         catalog.check_kwargs(catalog.dataset(dataset.name), dataset.kwargs, at="/dataset/kwargs")
         return self.model_copy(update={"dataset": dataset})
+
+    @property
+    def sparsities(self) -> tuple[float, ...]:
+        """The target of each stage."""
+        return self.stages or (self.targets.sparsity,)
 
     @property
     def data(self) -> Dataset:

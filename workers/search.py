@@ -15,6 +15,7 @@ from ray.tune.registry import register_env
 from purlkit import checkpoint
 from purlkit.env import PruningEnv
 from purlkit.errors import SearchStuck
+from purlkit.pruning.masks import Mask
 from purlkit.results import Episode
 from purlkit.spec import JobSpec
 from purlkit.training.data import subset
@@ -22,6 +23,7 @@ from purlkit.zoo import datasets, models
 from workers import searchstate
 from workers.dqn import PurlDQN, dqn_config
 from workers.pulse import Pulse
+from workers.stages import Stage
 
 ENV_NAME = "purl-walk"
 # A killed runner is back in 4 to 6 s; a minute without any says that none will come.
@@ -51,7 +53,8 @@ def make_env(config: dict[str, Any]) -> WatchedEnv:
     splits = datasets.load(spec.data, Path(config["datasets"]), device=device)
     splits = splits.with_reward_images(search.reward_images)
     model = models.build_for(spec).to(device)
-    checkpoint.load_into(model, ray.get(config["dense"]))
+    tensors, keep = ray.get(config["start"])
+    checkpoint.load_into(model, tensors)
     return WatchedEnv(
         pulse=config["pulse"],
         model=model,
@@ -59,7 +62,8 @@ def make_env(config: dict[str, Any]) -> WatchedEnv:
         reward_images=splits.reward,
         search=search,
         target_accuracy=config["target_accuracy"],
-        target_sparsity=spec.targets.sparsity,
+        target_sparsity=config["target_sparsity"],
+        mask=Mask(keep),
         retrain_seed=0,  # every episode brings its own
     )
 
@@ -84,10 +88,8 @@ class Hooks:
 
 
 def search(
-    spec: JobSpec,
-    dense: dict[str, torch.Tensor],
+    stage: Stage,
     *,
-    layers: int,
     target_accuracy: float,
     datasets_dir: Path,
     saved: bytes | None,
@@ -96,7 +98,8 @@ def search(
 ) -> Found:
     """Plays the asked-for episodes, from where an earlier attempt left off, then lets the trained policy play."""
     register_env(ENV_NAME, make_env)
-    algorithm = _build(spec, dense, pulse, layers, target_accuracy, datasets_dir)
+    spec = stage.spec
+    algorithm = _build(stage, pulse, target_accuracy, datasets_dir)
     try:
         if saved is not None:
             searchstate.restore(algorithm, saved)
@@ -112,23 +115,17 @@ def search(
         algorithm.stop()
 
 
-def _build(
-    spec: JobSpec,
-    dense: dict[str, torch.Tensor],
-    pulse: Pulse,
-    layers: int,
-    target_accuracy: float,
-    datasets_dir: Path,
-) -> PurlDQN:
-    search = spec.search
+def _build(stage: Stage, pulse: Pulse, target_accuracy: float, datasets_dir: Path) -> PurlDQN:
+    spec, search, layers = stage.spec, stage.spec.search, len(stage.mask.keep)
     env_config = {
         "spec": spec.model_dump_json(),
-        "dense": ray.put(dense),
+        "start": ray.put((stage.tensors, dict(stage.mask.keep))),
         "datasets": str(datasets_dir),
         "target_accuracy": target_accuracy,
+        "target_sparsity": stage.target,
         "pulse": pulse.actor,
         "agent": search.agent.model_dump(),
-        "seed": spec.seed,
+        "seed": stage.seed,
         "layers": layers,
         "episodes": search.episodes,
         "lookahead": search.lookahead,
@@ -141,7 +138,7 @@ def _build(
         runners=spec.resources.env_runners,
         cpus=spec.resources.cpus_per_runner,
         gpus=spec.resources.gpus_per_runner,
-        seed=spec.seed,
+        seed=stage.seed,
     )
     try:
         algorithm: PurlDQN = config.build_algo()

@@ -92,6 +92,34 @@ def test_what_makes_no_sense_is_refused(option: dict[str, Any], message: str) ->
         Search.model_validate(option)
 
 
+def test_stages_rise_to_the_target() -> None:
+    spec = spec_of(stages=[0.5, 0.8, 0.9])
+
+    assert spec.sparsities == (0.5, 0.8, 0.9)
+    assert spec_of().sparsities == (0.9,)
+    assert spec.fingerprint != spec_of().fingerprint
+
+
+def test_a_single_stage_is_the_job_without_stages() -> None:
+    assert spec_of(stages=[0.9]) == spec_of()
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([0.5, 0.8], r"must equal targets\.sparsity"),
+        ([0.8, 0.8, 0.9], "rise strictly"),
+        ([0.95, 0.9], "rise strictly"),
+        ([0.0, 0.9], "above 0"),
+        ([0.95], "must equal"),
+    ],
+)
+def test_other_stages_are_refused_by_name(stages: list[float], message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as refused:
+        spec_of(stages=stages)
+    assert [error["loc"] for error in refused.value.errors()] == [("stages",)]
+
+
 def test_images_of_a_search() -> None:
     walks = [(1, 2, 3), (1,)]
 
