@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from purlkit.baselines.global_magnitude import minimum_weights
 from purlkit.checkpoint import load_into, read
 from purlkit.errors import MissingWeights, PurlError, ShapeMismatch
 from purlkit.pruning.layers import describe, prunable_layers
@@ -40,6 +41,8 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckRepor
     try:
         for stage in spec.sparsities:
             weights_to_keep(layers, stage)
+        if "global-mt" in spec.baselines:
+            minimum_weights(layers, spec.targets.sparsity, spec.minimum_threshold)
     except PurlError as error:
         reasons.append(error)
     try:

@@ -191,6 +191,9 @@ class Search(Record):
         return trainings * self.retrain.epochs * self.retrain.images
 
 
+Baseline = Literal["uniform", "global", "global-mt", "lamp", "erk"]
+
+
 class Resources(Record):
     env_runners: int = Field(2, ge=1, le=1024, description="episodes played side by side")
     cpus_per_runner: float = Field(1, gt=0, le=1024, description="CPUs reserved for each")
@@ -218,8 +221,15 @@ class JobSpec(Record):
     )
     search: Search = Search()
     fine_tune: FineTune = FineTune()
-    baselines: tuple[Literal["global"], ...] = Field(
+    baselines: tuple[Baseline, ...] = Field(
         ("global",), strict=False, max_length=16, description="the naive methods raced against the search"
+    )
+    minimum_threshold: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="of global-mt: every layer keeps at least this share of ALL prunable weights, a smaller one all of "
+        "its own; null: half of what the target keeps, divided evenly among the layers",
     )
     resources: Resources = Resources()
     seed: int = Field(0, ge=0, lt=2**31, description="with the spec it decides every random choice")
@@ -241,6 +251,8 @@ class JobSpec(Record):
     def _fields_agree(self) -> JobSpec:
         if len(set(self.baselines)) != len(self.baselines):
             raise ValueError("baselines: name each method once")
+        if self.minimum_threshold is not None and "global-mt" not in self.baselines:
+            raise ValueError("minimum_threshold is a setting of global-mt: name that in baselines, or leave it out")
         if self.resources.env_runners > self.search.lookahead:
             raise ValueError(
                 f"resources.env_runners is {self.resources.env_runners} but search.lookahead is "

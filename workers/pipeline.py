@@ -132,8 +132,13 @@ def _purl(stage: Stage, found: Found) -> race.Entrant:
 
 
 def _naive(spec: JobSpec, dense: Dense) -> list[race.Entrant]:
+    options = {"global-mt": {"minimum_threshold": spec.minimum_threshold}}
     return [
-        race.Entrant(method=name, variant=None, mask=baselines.method(name)(dense.layers, spec.targets.sparsity))
+        race.Entrant(
+            method=name,
+            variant=None,
+            mask=baselines.method(name)(dense.layers, spec.targets.sparsity, **options.get(name, {})),
+        )
         for name in spec.baselines
     ]
 

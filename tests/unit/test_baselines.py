@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from purlkit import baselines
+from purlkit import baselines, verdict
 from purlkit.baselines.columns import prune_columns
 from purlkit.errors import CollapsedLayer, UnreachableSparsity, WeightsDontFit
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.ranking import sparsity_range
+from purlkit.spec import Baseline, JobSpec
+from purlkit.zoo import catalog
 from tests.unit.networks import digits_net, layers_of, networks
 
 Method = Callable[..., Mask]
@@ -29,6 +33,23 @@ def kept(mask: Mask) -> list[list[int]]:
 
 def counts(mask: Mask) -> list[int]:
     return [kept for kept, _ in mask.per_layer.values()]
+
+
+def test_a_spec_the_catalog_and_the_verdict_know_the_same_names() -> None:
+    assert set(get_args(Baseline)) == set(catalog.BASELINES) == set(baselines.FROM_WEIGHTS)
+    assert set(verdict.NAMES) == set(catalog.BASELINES) | verdict.SEARCHES
+
+
+def test_a_threshold_belongs_to_its_method() -> None:
+    least = {"model": {"name": "mlp"}, "targets": {"sparsity": 0.9}}
+
+    assert JobSpec.model_validate({**least, "baselines": ["global-mt"], "minimum_threshold": 0.01})
+    with pytest.raises(ValidationError, match="name that in baselines"):
+        JobSpec.model_validate({**least, "minimum_threshold": 0.01})
+    assert (
+        JobSpec.model_validate({**least, "minimum_threshold": None}).fingerprint
+        == JobSpec.model_validate(least).fingerprint
+    )
 
 
 @every_method

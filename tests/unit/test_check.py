@@ -54,6 +54,18 @@ def test_a_target_out_of_reach_is_told_with_the_range(tmp_path: Path) -> None:
     assert report.reasons[0].message.endswith("from 0 to 0.971181")  # rounded down, or following it would fail again
 
 
+@pytest.mark.parametrize(
+    ("threshold", "told"), [(None, []), (0.01, []), (0.02, [("threshold_too_high", "/minimum_threshold")])]
+)
+def test_a_minimum_threshold_that_leaves_too_much(
+    threshold: float | None, told: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    # 0.02 of 77,072 weights is 1,541 in each of nine layers: more than the 7,707 that stay
+    report = checked(tmp_path, baselines=["global-mt"], minimum_threshold=threshold)
+
+    assert [(reason.code, reason.at) for reason in report.reasons] == told
+
+
 def test_missing_data_still_gives_layers_and_range(tmp_path: Path) -> None:
     report = checked(tmp_path, dataset={"name": "cifar10"})
 
