@@ -28,7 +28,13 @@ FROM_TRAINING = {
     "gmp": "purlkit.baselines.gradual:gmp",
 }
 
-METHODS = {**FROM_WEIGHTS, **FROM_TRAINING}
+# (layers, sparsity, *, score, episodes, seed, …): by trying many masks, each scored by a function that is given.
+FROM_SCORES = {
+    "random": "purlkit.baselines.random_policies:random_policies",
+    "amc": "purlkit.baselines.amc:amc",
+}
+
+METHODS = {**FROM_WEIGHTS, **FROM_TRAINING, **FROM_SCORES}
 
 
 def method(name: str) -> Callable[..., Mask]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from purlkit.pruning.layers import PrunableLayer
 from purlkit.pruning.masks import Mask
-from purlkit.pruning.ranking import floors, keep_highest, sparsity_range, weights_to_keep
+from purlkit.pruning.ranking import floors, keep_highest, refuse_collapse, sparsity_range, weights_to_keep
 from purlkit.pruning.thresholds import CRITERIA, Criterion
 
 __all__ = ["PolicyMask", "mask_for_alphas", "mean_alphas", "sparsity_range"]
@@ -34,7 +34,12 @@ def mean_alphas(walks: Iterable[Sequence[int]], grid: Sequence[float]) -> list[f
 
 @torch.no_grad()
 def mask_for_alphas(
-    layers: Sequence[PrunableLayer], alphas: Sequence[float], *, target: float | None, criterion: str = "std"
+    layers: Sequence[PrunableLayer],
+    alphas: Sequence[float],
+    *,
+    target: float | None,
+    criterion: str = "std",
+    floor: int = 1,
 ) -> PolicyMask:
     """Cuts every layer at its alpha; with a target, at alphas changed together until the sparsity is exactly that.
 
@@ -45,44 +50,44 @@ def mask_for_alphas(
     """
     rule = CRITERIA[criterion]
     if target is None:
-        return _as_they_are(layers, alphas, rule)
-    count = weights_to_keep(layers, target)
+        return _as_they_are(layers, alphas, rule, floor)
+    count = weights_to_keep(layers, target, floor)
     sizes = [rule.goes_at(layer.weight, layer.weight != 0) for layer in layers]
 
     ratios = [size / alpha for size, alpha in zip(sizes, alphas, strict=True)]
-    if _out_of_reach(layers, ratios) <= count:
-        mask = keep_highest(layers, ratios, count)
-        factor, note = _cut(layers, ratios, mask)
+    if _out_of_reach(layers, ratios, floor) <= count:
+        mask = keep_highest(layers, ratios, count, floor)
+        factor, note = _cut(layers, ratios, mask, floor)
         said = f"alphas scaled by {factor:.4g} to meet the target exactly"
         return PolicyMask(mask, tuple(factor * alpha for alpha in alphas), said + note)
 
     excess = [size - alpha for size, alpha in zip(sizes, alphas, strict=True)]
-    mask = keep_highest(layers, excess, count)
-    shift, note = _cut(layers, excess, mask)
+    mask = keep_highest(layers, excess, count, floor)
+    shift, note = _cut(layers, excess, mask, floor)
     said = f"no common factor on the alphas reaches the target (0 stays 0), so {shift:.4g} was added to each"
     return PolicyMask(mask, tuple(alpha + shift for alpha in alphas), said + note)
 
 
-def _as_they_are(layers: Sequence[PrunableLayer], alphas: Sequence[float], rule: Criterion) -> PolicyMask:
-    floor = floors(layers)
+def _as_they_are(layers: Sequence[PrunableLayer], alphas: Sequence[float], rule: Criterion, least: int) -> PolicyMask:
+    floor = floors(layers, least)
     kept = {layer.name: rule.keep(layer.weight, alpha, None) for layer, alpha in zip(layers, alphas, strict=True)}
     emptied = sum(bool(floor.keep[name].any()) and not bool(keep.any()) for name, keep in kept.items())
     mask = Mask({name: keep | floor.keep[name] for name, keep in kept.items()})
-    return PolicyMask(mask, tuple(alphas), _about_floors(emptied) or None)
+    return PolicyMask(refuse_collapse(layers, mask), tuple(alphas), _about_floors(emptied) or None)
 
 
-def _out_of_reach(layers: Sequence[PrunableLayer], scores: Sequence[Tensor]) -> int:
+def _out_of_reach(layers: Sequence[PrunableLayer], scores: Sequence[Tensor], least: int) -> int:
     """How many weights no factor removes: the floors, and what has an infinite score."""
-    floor = floors(layers)
+    floor = floors(layers, least)
     return sum(
         int((floor.keep[layer.name] | (score.isinf() & (layer.weight != 0))).sum())
         for layer, score in zip(layers, scores, strict=True)
     )
 
 
-def _cut(layers: Sequence[PrunableLayer], scores: Sequence[Tensor], mask: Mask) -> tuple[float, str]:
+def _cut(layers: Sequence[PrunableLayer], scores: Sequence[Tensor], mask: Mask, least: int) -> tuple[float, str]:
     """The number between the scores that went and those that stayed, and what floors did against it."""
-    floor = floors(layers)
+    floor = floors(layers, least)
     highest_removed, lowest_kept = 0.0, math.inf
     for layer, score in zip(layers, scores, strict=True):
         keep = mask.keep[layer.name]
