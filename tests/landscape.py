@@ -22,6 +22,7 @@ class Landscape:
     actions: int = 12
     sleep_seconds: float = 0.0
     fails_at: int | None = None  # the layer whose step raises
+    cliff: int | None = None  # the action from which on an episode falls off and ends early
 
     @property
     def best(self) -> list[int]:
@@ -60,7 +61,8 @@ class LandscapeEnv(gymnasium.Env[Any, Any]):
             sparsities=(*walk.sparsities, 0.5),
             seconds=walk.seconds + self.landscape.sleep_seconds,
         )
-        return self._observation(), reward, index + 1 == self.landscape.layers, False, {}
+        fell = self.landscape.cliff is not None and self.may_end_early and int(action) >= self.landscape.cliff
+        return self._observation(), reward, fell or index + 1 == self.landscape.layers, False, {}
 
     def _observation(self) -> Any:
         observation = np.zeros(2 * self.landscape.layers, np.float32)

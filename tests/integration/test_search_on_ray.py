@@ -143,6 +143,23 @@ def test_a_killed_runner_costs_its_episode_which_is_played_again(uninterrupted: 
     algorithm.stop()
 
 
+def test_episodes_that_end_early_teach_the_steps_that_they_played() -> None:
+    one, two = (built(Landscape(cliff=9), runners=runners) for runners in (1, 2))
+
+    episodes = play_to_the_end(one)
+
+    lengths = [len(episode.actions) for episode in episodes]
+    assert min(lengths) < 5 == max(lengths)
+    assert one.learnt.steps == sum(lengths)
+    newest = [step.terminated for step in one.replay.steps][-sum(lengths[-3:]) :]
+    assert newest == [i == length - 1 for length in lengths[-3:] for i in range(length)]
+    greedy = one.play_greedy(2, on_wait=lambda: None)
+    assert [len(episode.actions) for episode in greedy] == [5, 5]  # these never end early
+    assert what_was_done(play_to_the_end(two)) == what_was_done(episodes)
+    one.stop()
+    two.stop()
+
+
 def test_an_environment_that_always_raises_ends_the_search_with_the_layer_and_the_exception() -> None:
     algorithm = built(Landscape(fails_at=3), runners=1)
 

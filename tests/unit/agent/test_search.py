@@ -13,7 +13,7 @@ from purlkit.errors import NotEnoughData
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.results import Episode
-from purlkit.spec import Retrain, Search
+from purlkit.spec import Agent, Retrain, Search
 from purlkit.training.data import Splits
 from tests.landscape import Landscape, LandscapeEnv
 from tests.unit.networks import digits_net, some_images
@@ -45,6 +45,19 @@ def test_policies_are_as_old_as_the_lookahead_says() -> None:
     assert [e.weights_version for e in episodes] == [0, 0, 0, 1, 2, 3]
     assert [e.weights_version for e in greedy] == [6] * 5
     assert [e.kind for e in greedy] == ["greedy"] * 5
+
+
+def test_exploration_follows_the_place_in_the_search_whatever_was_played_before() -> None:
+    # Epsilon is 0 from step 75 of 150 on, which is episode 15 though far fewer steps were played by then: from there
+    # on one policy can only do one thing, and without learning all episodes have one policy.
+    agent = Agent(final_epsilon=0.0, exploration_fraction=0.5, batch_size=4000, buffer_steps=1)
+
+    episodes, greedy = play(LandscapeEnv(Landscape(cliff=6)), Search(episodes=30, agent=agent), seed=0)
+
+    assert sum(len(e.actions) for e in episodes[:15]) < 50
+    assert len({e.actions for e in episodes[15:]}) == 1
+    assert len({e.actions for e in episodes[:15]}) > 5
+    assert [len(e.actions) for e in greedy] == [5] * 5
 
 
 def test_the_same_seed_gives_the_same_search() -> None:
