@@ -27,7 +27,7 @@ def lamp_scores(weight: Tensor) -> Tensor:
 
     Equal weights count for one another and have equal scores.
     """
-    # In double precision: the sum of a large layer's squares would lose the small ones.
+    # In double precision: squares of small float32 weights would vanish, and a large layer's sum lose them.
     squares = weight.double().square().flatten()
     rising = squares.sort().values
     not_smaller = rising.flip(0).cumsum(0).flip(0)

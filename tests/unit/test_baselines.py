@@ -177,11 +177,11 @@ def test_everything_and_nothing(method: Method) -> None:
 
 def test_columns_are_ranked_over_all_matrices_by_their_sum_of_magnitudes() -> None:
     w = torch.tensor([[1.0, -3.0, 0.0], [-1.0, 0.0, 5.0]])  # sums 2, 3, 5
-    u = torch.tensor([[4.0, 1.0], [0.0, 0.5], [0.0, -1.0]])  # sums 4, 2.5
+    u = torch.tensor([[4.0, 1.0], [0.0, 1.0], [0.0, -1.5]])  # sums 4, 3.5
 
     mask = prune_columns(layers_of(w, u), 0.4)  # two of the five columns go
 
-    assert kept(mask) == [[[0, 1, 0], [0, 0, 1]], [[1, 0], [0, 0], [0, 0]]]
+    assert kept(mask) == [[[0, 0, 0], [0, 0, 1]], [[1, 1], [0, 1], [0, 1]]]
 
 
 def test_each_matrix_keeps_its_highest_column_and_equals_stay_in_order() -> None:

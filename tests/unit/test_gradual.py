@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from purlkit.baselines.global_magnitude import global_magnitude
 from purlkit.baselines.gradual import cubic, global_gradual, gmp
 from purlkit.checkpoint import fingerprint
 from purlkit.errors import CollapsedLayer, UnreachableSparsity
@@ -94,6 +95,16 @@ def test_adam_carries_nothing_away_from_zero_either() -> None:
     mask = global_gradual(model, some_images(40), 0.9, training=training)
 
     assert Mask.from_weights(prunable_layers(model)) == mask
+
+
+def test_a_schedule_that_forgets_revives_nothing() -> None:
+    model = net()
+    layers = prunable_layers(model)
+    half = global_magnitude(layers, 0.5)
+
+    train(model, some_images(40), quick(3), seed=0, shrink=lambda epoch: Mask.dense(layers) if epoch else half)
+
+    assert Mask.from_weights(layers) == half
 
 
 @both
