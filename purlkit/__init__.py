@@ -6,7 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from purlkit.agent.search import search
     from purlkit.baselines.global_magnitude import global_magnitude
+    from purlkit.baselines.prune import prune
     from purlkit.checkpoint import load
     from purlkit.env import PruningEnv
     from purlkit.pruning.layers import prunable_layers
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from purlkit.results import Result
     from purlkit.spec import JobSpec
 
-__all__ = ["JobSpec", "Mask", "PruningEnv", "Result", "global_magnitude", "load", "prunable_layers"]
+__all__ = ["JobSpec", "Mask", "PruningEnv", "Result", "global_magnitude", "load", "prunable_layers", "prune", "search"]
 
 _HOME = {
     "JobSpec": "purlkit.spec",
@@ -24,6 +26,8 @@ _HOME = {
     "global_magnitude": "purlkit.baselines.global_magnitude",
     "load": "purlkit.checkpoint",
     "prunable_layers": "purlkit.pruning.layers",
+    "prune": "purlkit.baselines.prune",
+    "search": "purlkit.agent.search",
 }
 
 

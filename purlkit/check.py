@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from purlkit.baselines.global_magnitude import minimum_weights
 from purlkit.checkpoint import load_into, read
 from purlkit.errors import MissingWeights, PurlError, ShapeMismatch
 from purlkit.pruning.layers import describe, prunable_layers
@@ -38,11 +39,14 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckRepor
         reasons += _reasons_against_weights(model, weights)
     layers = prunable_layers(model)
     try:
-        weights_to_keep(layers, spec.targets.sparsity)
+        for stage in spec.sparsities:
+            weights_to_keep(layers, stage)
+        if "global-mt" in spec.baselines:
+            minimum_weights(layers, spec.targets.sparsity, spec.minimum_threshold)
     except PurlError as error:
         reasons.append(error)
     try:
-        splits = datasets.load(spec.data, data_root)
+        splits = datasets.load(spec.data, data_root).with_reward_images(spec.search.reward_images)
         subset(splits.train, spec.search.retrain.images, seed=0)
     except PurlError as error:
         reasons.append(error)
@@ -55,7 +59,7 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckRepor
         layers=describe(layers),
         prunable_weights=sum(layer.weight.numel() for layer in layers),
         sparsity_range=sparsity_range(layers),
-        steps=(search.episodes + search.greedy_episodes) * len(layers),
+        steps=(search.episodes + search.greedy_episodes) * len(layers) * len(spec.sparsities),
         memory_bytes=_memory(spec, model, splits),
     )
 

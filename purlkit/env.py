@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gymnasium
@@ -15,10 +15,11 @@ from torch import nn
 
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
-from purlkit.pruning.thresholds import keep_above
-from purlkit.rewards import capped
+from purlkit.pruning.thresholds import CRITERIA
+from purlkit.results import Episode, EpisodeKind
+from purlkit.rewards import REWARDS, not_reached
 from purlkit.seeds import derive
-from purlkit.spec import Training
+from purlkit.spec import Search
 from purlkit.training.data import Images
 from purlkit.training.evaluate import accuracy
 from purlkit.training.loop import train
@@ -36,27 +37,38 @@ class Walk:
     sparsities: tuple[float, ...] = ()
     seconds: float = 0.0
 
+    def record(
+        self, *, index: int, kind: EpisodeKind, weights_version: int, runner: int = 0, rerun: bool = False
+    ) -> Episode:
+        """The walk with its place in a search, as it is kept and told."""
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Episode(index=index, kind=kind, weights_version=weights_version, runner=runner, rerun=rerun, **told)
+
 
 class PruningEnv(gymnasium.Env[Observation, np.int64]):
     """One episode walks the n prunable layers of a trained network in order; one step prunes one layer.
 
     ## Action
-    `Discrete(len(alphas))`: action k removes from the layer whose turn it is every weight below alphas[k] standard
-    deviations. The network is then retrained on a fixed subset of the training images, what is removed held at zero.
+    `Discrete(len(search.alphas))`: action k removes from the layer whose turn it is every weight below alphas[k]
+    standard deviations, or with `magnitude_target` the smallest until the share alphas[k] of the layer is gone. The
+    network is then retrained on a fixed subset of the training images, what is removed held at zero.
 
     ## Observation
-    `Box(0, 1, (2n,))`: (a_1, p_1, …, a_n, p_n), the accuracy after layer i and the sparsity of layer i; zeros for
-    layers not reached yet. Accuracy is measured on the reward split.
+    `per_layer`: `Box(0, 1, (2n,))`, (a_1, p_1, …, a_n, p_n), the accuracy after layer i and the sparsity of layer i;
+    zeros for layers not reached yet. `simple`: `Box(0, 1, (3,))`, (next layer / n, accuracy now, share of all weights
+    pruned so far). Zeros at reset. Accuracy is measured on the reward split; where it was not measured it is 0.
 
     ## Rewards
-    After every layer `rewards.capped`: 0 if accuracy and the sparsity of the whole network so far meet their targets,
-    less for each that falls short.
+    After every layer one of `rewards.REWARDS`, from accuracy and the sparsity of the whole network so far. Without
+    `dense` only after the last: the others are 0, and the network is neither retrained nor measured before it.
 
     ## Episode End
-    Terminated after the last layer; never truncated.
+    Terminated after the last layer, or once accuracy is under `accuracy_floor`: then the last reward has
+    `rewards.not_reached` added. Nothing ends early while `may_end_early` is False. Never truncated.
 
     The same actions under the same `retrain_seed` end in the same weights bit for bit: a step's seed depends on that
-    and on the layer alone. `retrain_seed` may be changed between episodes. The model given is worked on in place.
+    and on the layer alone. Both attributes may be changed between episodes. The model given is worked on in place;
+    `mask` says what is kept of it at the start (its non-zeros when left out), and nothing else is ever revived.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - gymnasium declares it so
@@ -65,6 +77,7 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
     _mask: Mask
     _walk: Walk
     _observation: Observation
+    _ended: bool
 
     def __init__(
         self,
@@ -72,30 +85,30 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
         subset: Images,
         reward_images: Images,
         *,
-        alphas: Sequence[float],
+        search: Search,
         target_accuracy: float,
         target_sparsity: float,
-        beta: float,
-        retrain: Training,
         retrain_seed: int,
+        mask: Mask | None = None,
         on_batch: Callable[[], None] | None = None,
     ) -> None:
         self.model = model
         self.layers = prunable_layers(model)
-        self.alphas = tuple(alphas)
+        self.search = search
         self.retrain_seed = retrain_seed
-        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (2 * len(self.layers),), np.float32)
-        self.action_space = gymnasium.spaces.Discrete(len(self.alphas))
+        self.may_end_early = True
+        numbers = 3 if search.state == "simple" else 2 * len(self.layers)
+        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (numbers,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(len(search.alphas))
         self._subset = subset
         self._reward_images = reward_images
-        self._target_accuracy = target_accuracy
-        self._target_sparsity = target_sparsity
-        self._beta = beta
-        self._retrain = retrain
+        self._targets = target_accuracy, target_sparsity
         self._on_batch = on_batch
+        if mask is not None:
+            mask.apply(self.layers)
         self._live = [*model.parameters(), *model.buffers()]
-        self._dense = [tensor.detach().clone() for tensor in self._live]
-        self._dense_mask = Mask.from_weights(self.layers)
+        self._first = [tensor.detach().clone() for tensor in self._live]
+        self._first_mask = Mask.from_weights(self.layers)
         self._begin()
 
     @property
@@ -113,26 +126,27 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed, options=options)
         with torch.no_grad():
-            torch._foreach_copy_(self._live, self._dense)
+            torch._foreach_copy_(self._live, self._first)
         self._begin()
         return self._observation.copy(), {}
 
     def step(self, action: np.int64 | int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         index, began = len(self._walk.actions), time.perf_counter()
-        if index == len(self.layers):
+        if self._ended:
             raise RuntimeError("the episode has ended: call reset()")
-        layer = self.layers[index]
-        keep = keep_above(layer.weight, self.alphas[int(action)], self._mask.keep[layer.name])
-        self._mask = self._mask.narrow(layer.name, keep)
+        to_come = len(self.layers) - index - 1
+        measured = self.search.dense or to_come == 0
 
-        seed = derive(self.retrain_seed, "retrain", index)
-        train(self.model, self._subset, self._retrain, seed=seed, mask=self._mask, on_batch=self._on_batch)
-        reached = accuracy(self.model, self._reward_images, self._on_batch)
-        kept, weights = self._mask.per_layer[layer.name]
-        self._observation[2 * index : 2 * index + 2] = reached, (weights - kept) / weights
-
+        self._cut(index, int(action))
+        reached = self._retrain_and_measure(index) if measured else 0.0
         pruned = self._mask.sparsity
-        reward = capped(reached, pruned, self._target_accuracy, self._target_sparsity, self._beta)
+        reward = REWARDS[self.search.reward](reached, pruned, *self._targets, self.search.beta) if measured else 0.0
+        if self._too_bad(reached):
+            reward += not_reached(to_come, self.search.beta, self.search.agent.gamma)
+            to_come = 0
+
+        self._ended = to_come == 0
+        self._observe(index, reached, pruned)
         self._walk = Walk(
             actions=(*self._walk.actions, int(action)),
             rewards=(*self._walk.rewards, reward),
@@ -140,10 +154,31 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
             sparsities=(*self._walk.sparsities, pruned),
             seconds=self._walk.seconds + time.perf_counter() - began,
         )
-        ended = index + 1 == len(self.layers)
-        return self._observation.copy(), reward, ended, False, {"accuracy": reached, "sparsity": pruned}
+        return self._observation.copy(), reward, self._ended, False, {"accuracy": reached, "sparsity": pruned}
+
+    def _cut(self, index: int, action: int) -> None:
+        layer, alpha = self.layers[index], self.search.alphas[action]
+        keep = CRITERIA[self.search.criterion].keep(layer.weight, alpha, self._mask.keep[layer.name])
+        self._mask = self._mask.narrow(layer.name, keep)
+
+    def _retrain_and_measure(self, index: int) -> float:
+        seed = derive(self.retrain_seed, "retrain", index)
+        train(self.model, self._subset, self.search.retrain, seed=seed, mask=self._mask, on_batch=self._on_batch)
+        return accuracy(self.model, self._reward_images, self._on_batch)
+
+    def _too_bad(self, reached: float) -> bool:
+        floor = self.search.accuracy_floor
+        return floor is not None and self.may_end_early and reached < floor
+
+    def _observe(self, index: int, reached: float, pruned: float) -> None:
+        if self.search.state == "simple":
+            self._observation[:] = (index + 1) / len(self.layers), reached, pruned
+        else:
+            kept, weights = self._mask.per_layer[self.layers[index].name]
+            self._observation[2 * index : 2 * index + 2] = reached, (weights - kept) / weights
 
     def _begin(self) -> None:
-        self._mask = self._dense_mask
-        self._observation = np.zeros(2 * len(self.layers), np.float32)
+        self._mask = self._first_mask
+        self._observation = np.zeros(self.observation_space.shape or (), np.float32)
+        self._ended = False
         self._walk = Walk()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Sequence
 
 
@@ -42,7 +43,33 @@ class UnreachableSparsity(PurlError):
         super().__init__(
             f"sparsity {asked:g} can't be reached on this network",
             at="/targets/sparsity",
-            remedy=f"ask for a value from {low:.6g} to {high:.6g}",
+            remedy=f"ask for a value from {_short(low, up=True)} to {_short(high)}",
+        )
+
+
+class CollapsedLayer(PurlError):
+    """A method left a layer without weights, and was told not to keep any there."""
+
+    code = "collapsed_layer"
+
+    def __init__(self, layers: Sequence[str]) -> None:
+        super().__init__(
+            f"nothing would be left of {', '.join(layers)}",
+            at="/targets/sparsity",
+            remedy="ask for a lower sparsity, or keep the largest weight of every layer with floor=1",
+        )
+
+
+class ThresholdTooHigh(PurlError):
+    """What every layer must keep is more than the target leaves."""
+
+    code = "threshold_too_high"
+
+    def __init__(self, *, highest: float, sparsity: float) -> None:
+        super().__init__(
+            "the minimum threshold keeps more weights than the target sparsity leaves",
+            at="/minimum_threshold",
+            remedy=f"ask for a threshold of at most {_short(highest)}, or for a sparsity of at most {_short(sparsity)}",
         )
 
 
@@ -112,3 +139,9 @@ class Impossible(PurlError):
     def __init__(self, *, code: str, message: str, at: str | None) -> None:
         super().__init__(message, at=at)
         self.code = code
+
+
+def _short(number: float, *, up: bool = False) -> str:
+    """Six digits, rounded to the side on which the remedy still works: a sixth digit may be dozens of weights."""
+    rounding = decimal.ROUND_CEILING if up else decimal.ROUND_FLOOR
+    return f"{float(decimal.Context(prec=6, rounding=rounding).create_decimal(repr(number))):.6g}"

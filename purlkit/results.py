@@ -34,11 +34,15 @@ class Phase(StrEnum):
     PUBLISH = "publish"
 
 
+EpisodeKind = Literal["search", "greedy"]
+
+
 class Episode(Record):
     """One walk over the network: what was chosen, what came of it."""
 
-    index: int = Field(ge=0)
-    kind: Literal["search", "greedy"]
+    index: int = Field(ge=0, description="runs on over the stages")
+    kind: EpisodeKind
+    stage: int = Field(0, ge=0)
     actions: tuple[int, ...] = Field(strict=False)
     rewards: tuple[float, ...] = Field(strict=False)
     accuracies: tuple[Fraction, ...] = Field(strict=False)
@@ -63,7 +67,7 @@ class LayerReport(Layer):
 
     kept: int = Field(ge=0)
     sparsity: Fraction
-    alpha: float | None = Field(None, ge=0, description="the cut in standard deviations, where a policy chose it")
+    alpha: float | None = Field(None, ge=0, description="the cut in the criterion's unit, where a policy chose it")
 
 
 class Candidate(Record):
@@ -115,8 +119,8 @@ class Result(Record):
     splits: dict[str, int]
     seed: int
     versions: dict[str, str]
-    search_seconds: float = Field(ge=0)
-    search_images: int = Field(ge=0)
+    search_seconds: float = Field(ge=0, description="all of PuRL's before its last fine-tune, earlier stages included")
+    search_images: int = Field(ge=0, description="training images of the same")
 
 
 class ErrorReport(Record):

@@ -15,3 +15,8 @@ def derive(seed: int, *names: str | int) -> int:
     """
     text = "/".join([str(seed), *map(str, names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def stage_seed(seed: int, stage: int) -> int:
+    """The seed of a stage of an iterative search. The first has the job's own, so that a job without stages has too."""
+    return derive(seed, "stage", stage) if stage else seed

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from purlkit.errors import InvalidSpec
 from purlkit.zoo import catalog
@@ -32,12 +34,13 @@ class Record(BaseModel):
 
 
 class Training(Record):
-    """One run of the training loop: SGD with Nesterov momentum and a cosine schedule."""
+    """One run of the training loop, with a cosine schedule. The default rates are for SGD: Adam wants smaller ones."""
 
     epochs: int = Field(30, ge=1, le=10_000, description="passes over the training images")
     learning_rate: Rate = Field(0.1, description="the rate at the first step; a cosine takes it to zero")
     batch_size: int = Field(100, ge=1, le=65_536, description="images per step")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
+    optimizer: Literal["sgd", "adam"] = Field("sgd", description="SGD with Nesterov momentum, or Adam")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum; with Adam its first beta")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on every parameter")
 
 
@@ -122,6 +125,11 @@ class Agent(Record):
         return self
 
 
+# The paper's 12 actions; and as many for the other criterion, evenly spread up to nearly all of a layer.
+DEVIATIONS = tuple(round(0.2 * i, 1) for i in range(12))
+SHARES = tuple(round(0.09 * i, 2) for i in range(12))
+
+
 class Search(Record):
     """PuRL's search: the walk over the layers and the agent that learns from it."""
 
@@ -129,24 +137,61 @@ class Search(Record):
     episodes: int = Field(55, ge=1, le=10_000, description="walks over the network that the agent learns from")
     greedy_episodes: int = Field(5, ge=1, le=100, description="walks of the trained policy; alphas are their mean")
     lookahead: int = Field(2, ge=1, le=1024, description="episode k acts with what was learnt up to k - lookahead")
+    state: Literal["per_layer", "simple"] = Field(
+        "per_layer",
+        description="what the agent sees: accuracy and sparsity of each layer passed (2n numbers), or "
+        "(next layer / n, accuracy now, share of all weights pruned)",
+    )
+    criterion: Literal["std", "magnitude_target"] = Field(
+        "std", description="an action cuts below alpha standard deviations, or the alpha-th part of the layer's weights"
+    )
     alphas: tuple[float, ...] = Field(
-        tuple(round(0.2 * i, 1) for i in range(12)),
+        DEVIATIONS,
         strict=False,
         min_length=2,
         max_length=256,
-        description="the actions: cut what is below alpha standard deviations of the layer",
+        description="the actions, in the criterion's unit; magnitude_target's default is 0, 0.09, …, 0.99",
+    )
+    reward: Literal["capped", "upside", "cubic"] = Field(
+        "capped", description="accuracy above its target earns nothing, A/T_A - 1 (the paper's R2) or its cube's (R3)"
     )
     beta: float = Field(1.0, gt=0, le=1000, description="scale of the reward")
+    dense: bool = Field(True, description="retrain, measure and reward after every layer, not only after the last")
+    accuracy_floor: float | None = Field(
+        None, gt=0, lt=1, description="accuracy under which a search episode ends early, at -2 beta a layer not reached"
+    )
+    reward_images: int | None = Field(
+        None, ge=1, le=10_000_000, description="images of the reward split that accuracy is measured on; null: all"
+    )
     exact_target: bool = Field(True, description="scale the alphas so that the target sparsity is met exactly")
     retrain: Retrain = Field(Retrain(), description="the training after each cut")
     agent: Agent = Field(Agent(), description="the DQN's own settings")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _grid_of_the_criterion(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("criterion") == "magnitude_target":
+            return {"alphas": SHARES, **given}
+        return given
+
     @model_validator(mode="after")
-    def _rising_alphas(self) -> Search:
-        rising = all(low < high for low, high in zip(self.alphas, self.alphas[1:], strict=False))
+    def _options_agree(self) -> Search:
+        rising = all(low < high for low, high in pairwise(self.alphas))
         if self.alphas[0] < 0 or self.alphas[-1] > 100 or not rising:
             raise ValueError("alphas must rise strictly, from 0 or more to at most 100")
+        if self.criterion == "magnitude_target" and self.alphas[-1] >= 1:
+            raise ValueError("alphas are shares of a layer with magnitude_target: each must be below 1")
+        if self.accuracy_floor is not None and not self.dense:
+            raise ValueError("accuracy_floor needs dense: without it no accuracy is known before the last layer")
         return self
+
+    def images_retrained(self, walks: Iterable[Sequence[Any]]) -> int:
+        """Training images that these walks cost, each given by its steps. Without dense a walk trains once."""
+        trainings = sum(len(steps) if self.dense else 1 for steps in walks)
+        return trainings * self.retrain.epochs * self.retrain.images
+
+
+Baseline = Literal["uniform", "global", "global-mt", "lamp", "erk"]
 
 
 class Resources(Record):
@@ -168,18 +213,46 @@ class JobSpec(Record):
     model: Model
     dataset: Dataset | None = Field(None, description="the model's own data set when left out")
     targets: Targets
+    stages: tuple[float, ...] = Field(
+        (),
+        strict=False,
+        max_length=100,
+        description="rising sparsities up to the target, each with a search and a fine-tune of its own; none: one step",
+    )
     search: Search = Search()
     fine_tune: FineTune = FineTune()
-    baselines: tuple[Literal["global"], ...] = Field(
+    baselines: tuple[Baseline, ...] = Field(
         ("global",), strict=False, max_length=16, description="the naive methods raced against the search"
+    )
+    minimum_threshold: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="of global-mt: every layer keeps at least this share of ALL prunable weights, a smaller one all of "
+        "its own; null: half of what the target keeps, divided evenly among the layers",
     )
     resources: Resources = Resources()
     seed: int = Field(0, ge=0, lt=2**31, description="with the spec it decides every random choice")
+
+    @field_validator("stages")
+    @classmethod
+    def _rising_to_the_target(cls, stages: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        targets = info.data.get("targets")
+        if not stages or targets is None:  # without valid targets there is an error already
+            return stages
+        if stages[0] <= 0 or not all(low < high for low, high in pairwise(stages)):
+            raise ValueError("stages must rise strictly, from above 0")
+        if stages[-1] != targets.sparsity:
+            raise ValueError("the last of stages must equal targets.sparsity")
+        # One stage is what a job without stages does: the same job has one fingerprint.
+        return stages if len(stages) > 1 else ()
 
     @model_validator(mode="after")
     def _fields_agree(self) -> JobSpec:
         if len(set(self.baselines)) != len(self.baselines):
             raise ValueError("baselines: name each method once")
+        if self.minimum_threshold is not None and "global-mt" not in self.baselines:
+            raise ValueError("minimum_threshold is a setting of global-mt: name that in baselines, or leave it out")
         if self.resources.env_runners > self.search.lookahead:
             raise ValueError(
                 f"resources.env_runners is {self.resources.env_runners} but search.lookahead is "
@@ -195,6 +268,11 @@ class JobSpec(Record):
         catalog.check_kwargs(model, self.model.kwargs, at="/model/kwargs")
         catalog.check_kwargs(catalog.dataset(dataset.name), dataset.kwargs, at="/dataset/kwargs")
         return self.model_copy(update={"dataset": dataset})
+
+    @property
+    def sparsities(self) -> tuple[float, ...]:
+        """The target of each stage."""
+        return self.stages or (self.targets.sparsity,)
 
     @property
     def data(self) -> Dataset:

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from purlkit.results import Candidate
 
 SEARCHES = frozenset({"purl"})
-NAMES = {"purl": "PuRL", "global": "global magnitude"}
+NAMES = {
+    "purl": "PuRL",
+    "uniform": "uniform pruning",
+    "global": "global magnitude",
+    "global-mt": "global magnitude with a minimum threshold",
+    "lamp": "LAMP",
+    "erk": "ERK",
+}
 Z_95 = 1.959964
 
 

@@ -13,7 +13,7 @@ from services.ids import digest, is_id, new_id, new_token, opens
 from services.tables import Check
 
 # What the spec alone decides. Missing data or weights, and a full cluster, may be mended while the spec stays as it is.
-STRUCTURAL = frozenset({"invalid_spec", "unknown_name", "shape_mismatch", "unreachable_sparsity"})
+STRUCTURAL = frozenset({"invalid_spec", "unknown_name", "shape_mismatch", "unreachable_sparsity", "threshold_too_high"})
 
 # Twice the 60 s that a check may take by default: an answer that comes later finds nobody waiting.
 TOKEN_SECONDS = 120.0

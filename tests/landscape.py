@@ -1,6 +1,6 @@
 """A stand-in for the walk whose best policy is known: no training, so that tests of the search take seconds.
 
-It has what the search asks of a PruningEnv: `walk`, `layers`, `retrain_seed`.
+It has what the search asks of a PruningEnv: `walk`, `layers`, `retrain_seed`, `may_end_early`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Landscape:
     actions: int = 12
     sleep_seconds: float = 0.0
     fails_at: int | None = None  # the layer whose step raises
+    cliff: int | None = None  # the action from which on an episode falls off and ends early
 
     @property
     def best(self) -> list[int]:
@@ -35,6 +36,7 @@ class LandscapeEnv(gymnasium.Env[Any, Any]):
         self.landscape = landscape
         self.layers = [SimpleNamespace(name=f"layer{i}") for i in range(landscape.layers)]
         self.retrain_seed = 0
+        self.may_end_early = True
         self.walk = Walk()
         self.observation_space = gymnasium.spaces.Box(0, 1, (2 * landscape.layers,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(landscape.actions)
@@ -59,7 +61,8 @@ class LandscapeEnv(gymnasium.Env[Any, Any]):
             sparsities=(*walk.sparsities, 0.5),
             seconds=walk.seconds + self.landscape.sleep_seconds,
         )
-        return self._observation(), reward, index + 1 == self.landscape.layers, False, {}
+        fell = self.landscape.cliff is not None and self.may_end_early and int(action) >= self.landscape.cliff
+        return self._observation(), reward, fell or index + 1 == self.landscape.layers, False, {}
 
     def _observation(self) -> Any:
         observation = np.zeros(2 * self.landscape.layers, np.float32)

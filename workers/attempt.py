@@ -59,8 +59,11 @@ class Attempt:
         work = self.brief.saved.get(name)
         return self.link.fetch(work.href) if work else None
 
-    def episode(self, episode: Episode) -> None:
-        """One more walk: into the history, and the progress moves."""
+    def episode(self, episode: Episode, *, stage: int = 0) -> None:
+        """One more walk: into the history, where its number runs on over the stages, and the progress moves."""
+        search = self.spec.search
+        before = stage * (search.episodes if episode.kind == "search" else search.greedy_episodes)
+        episode = episode.model_copy(update={"stage": stage, "index": before + episode.index})
         self.link.event("episode", episode.model_dump(mode="json"))
         if episode.kind == "search":
             self.link.progress(self._search_progress(episode))
@@ -70,7 +73,7 @@ class Attempt:
         self._played_here += 1
         if self._searching_since is None:  # the first to end here: the clock begins with it, without the start of Ray
             self._searching_since = now - episode.seconds
-        total = self.spec.search.episodes
+        total = self.spec.search.episodes * len(self.spec.sparsities)
         done = episode.index + 1
         pace = (now - self._searching_since) / self._played_here
         start, end = STARTS[Phase.SEARCH], STARTS[Phase.POLICY]

@@ -21,13 +21,13 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
+from purlkit.agent.replay import Replay
+from purlkit.agent.schedule import Schedule
 from purlkit.errors import EnvironmentFailed
 from purlkit.results import Episode
 from purlkit.seeds import derive
 from purlkit.spec import Agent
 from workers.playing import Failed, Played, PlayEpisode, Weights
-from workers.replay import Replay
-from workers.schedule import Schedule
 
 # An environment that raises is given one more try; the second time in a row it is the environment, not bad luck.
 TRIES_PER_EPISODE = 2
@@ -252,7 +252,7 @@ def dqn_config(
             gamma=agent.gamma,
             lr=agent.learning_rate,
             train_batch_size_per_learner=agent.batch_size,
-            replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": 1},  # ours is workers/replay.py
+            replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": 1},  # ours is purlkit/agent/replay.py
             target_network_update_freq=agent.target_update_every,
             epsilon=[(0, 1.0), (max(1, round(agent.exploration_fraction * total_steps)), agent.final_epsilon)],
             double_q=False,

@@ -6,19 +6,21 @@ runners, interrupted or not, for every random choice follows from the job's seed
 
 from __future__ import annotations
 
-from purlkit.baselines import METHODS
+from purlkit import baselines
 from purlkit.check import check
 from purlkit.errors import Impossible
-from purlkit.pruning.policy import mask_for_alphas
+from purlkit.pruning.policy import mask_for_alphas, mean_alphas
 from purlkit.results import Finish, Phase
+from purlkit.seeds import derive
 from purlkit.spec import JobSpec
 from purlkit.verdict import choose
 from purlkit.zoo import datasets
-from workers import cluster, publish, race
+from workers import cluster, publish, race, stages
 from workers.attempt import Attempt
 from workers.dense import Dense, dense_baseline, uploaded_weights
 from workers.pulse import Pulse
 from workers.search import Found, Hooks, search
+from workers.stages import Stage
 
 
 def prune(job: Attempt) -> Finish:
@@ -33,16 +35,20 @@ def prune(job: Attempt) -> Finish:
 
     job.enter(Phase.DENSE)
     splits = datasets.load(spec.data, job.datasets_dir, device=job.device)
+    splits = splits.with_reward_images(spec.search.reward_images)
     dense = dense_baseline(job, splits, uploaded)
 
     job.enter(Phase.SEARCH)
     with cluster.connected(job.ray_address, job.scratch):
         cluster.check_fits(spec.resources)
         pulse = Pulse(already=job.link.counter)
-        found = _search(job, dense, pulse)
+        stage = stages.first(spec, dense)
+        while not stage.is_last:
+            stage = _saved_stage(job, stage.number + 1) or _next_stage(job, dense, stage, pulse)
+        found = _search(job, dense, stage, pulse)
 
         job.enter(Phase.POLICY)
-        entrants = [_purl(spec, dense, found), *_naive(spec, dense)]
+        entrants = [_purl(stage, found), *_naive(spec, dense)]
 
         job.enter(Phase.RACE)
         finishers = _race(job, dense, entrants, pulse)
@@ -52,25 +58,24 @@ def prune(job: Attempt) -> Finish:
 
     job.enter(Phase.VERIFY)
     path = publish.write_checkpoint(job, dense, winner)
-    result = publish.result_of(job, dense, splits, path, choice, finishers, found)
+    result = publish.result_of(job, dense, splits, path, choice, finishers, entrants[0])
 
     job.enter(Phase.PUBLISH)
     return publish.stage(job, path, result, entrants)
 
 
-def _search(job: Attempt, dense: Dense, pulse: Pulse) -> Found:
+def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse) -> Found:
+    name = stage.saved_as("search")
     hooks = Hooks(
-        on_episode=job.episode,
-        on_state=lambda state: job.link.save("search", state),
+        on_episode=lambda episode: job.episode(episode, stage=stage.number),
+        on_state=lambda state: job.link.save(name, state),
         on_wait=lambda: job.alive(pulse.read()),
     )
     return search(
-        job.spec,
-        dense.tensors,
-        layers=len(dense.layers),
+        stage,
         target_accuracy=target_accuracy(job.spec, dense.reward_accuracy),
         datasets_dir=job.datasets_dir,
-        saved=job.saved("search"),
+        saved=job.saved(name),
         pulse=pulse,
         hooks=hooks,
     )
@@ -83,24 +88,57 @@ def target_accuracy(spec: JobSpec, dense: float) -> float:
     return dense - (spec.targets.max_drop or 0.0)
 
 
-def _purl(spec: JobSpec, dense: Dense, found: Found) -> race.Entrant:
-    """PRUNE(alpha_1) … PRUNE(alpha_T), each alpha the mean over the greedy walks, scaled to meet the target."""
-    alphas = found.mean_alphas(spec.search.alphas)
-    policy = mask_for_alphas(dense.layers, alphas, target=spec.targets.sparsity if spec.search.exact_target else None)
+def _saved_stage(job: Attempt, number: int) -> Stage | None:
+    saved = job.saved(f"stage-{number}")
+    return Stage.from_bytes(job.spec, number, saved) if saved is not None else None
+
+
+def _next_stage(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse) -> Stage:
+    """Search, prune and fine-tune once; what comes of it is where the next search begins."""
+    entrant = _purl(stage, _search(job, dense, stage, pulse))
+    tuned: list[race.Finisher] = []
+    race.run(
+        job.spec,
+        dense.tensors,
+        [entrant],
+        datasets_dir=job.datasets_dir,
+        pulse=pulse.actor,
+        on_finish=lambda _, finisher: tuned.append(finisher),
+        on_wait=lambda: job.alive(pulse.read()),
+        seed=derive(stage.seed, "fine-tune"),
+    )
+    following = stages.after(stage, entrant, tuned[0])
+    job.link.event("note", {"stage": stage.number, "sparsity": entrant.mask.sparsity})
+    job.link.save(f"stage-{following.number}", following.to_bytes())
+    return following
+
+
+def _purl(stage: Stage, found: Found) -> race.Entrant:
+    """PRUNE(alpha_1) … PRUNE(alpha_T), each alpha the mean over the greedy walks, scaled to meet the stage's target."""
+    search = stage.spec.search
+    alphas = mean_alphas((episode.actions for episode in found.greedy), search.alphas)
+    target = stage.target if search.exact_target else None
+    policy = mask_for_alphas(stage.layers, alphas, target=target, criterion=search.criterion)
     return race.Entrant(
         method="purl",
         variant="mean",
-        mask=policy.mask,
+        mask=policy.mask & stage.mask,
         alphas=tuple(policy.alphas),
         note=policy.note,
-        images=found.images,
-        seconds=found.seconds,
+        images=stage.images + found.images,
+        seconds=stage.seconds + found.seconds,
+        tensors=stage.tensors if stage.number else None,
     )
 
 
 def _naive(spec: JobSpec, dense: Dense) -> list[race.Entrant]:
+    options = {"global-mt": {"minimum_threshold": spec.minimum_threshold}}
     return [
-        race.Entrant(method=name, variant=None, mask=METHODS[name](dense.layers, spec.targets.sparsity))
+        race.Entrant(
+            method=name,
+            variant=None,
+            mask=baselines.method(name)(dense.layers, spec.targets.sparsity, **options.get(name, {})),
+        )
         for name in spec.baselines
     ]
 

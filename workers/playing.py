@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from purlkit.results import Episode
-from workers.replay import Floats, Step
+from purlkit.agent.replay import Floats, Step, steps_of
+from purlkit.results import Episode, EpisodeKind
 
 Weights = dict[str, Any]
 
@@ -20,7 +20,7 @@ class PlayEpisode:
     """Runs inside an env runner: one whole episode, with this policy, this seed, this place in the search."""
 
     index: int
-    kind: str
+    kind: EpisodeKind
     seed: int
     retrain_seed: int
     steps_before: int
@@ -35,6 +35,7 @@ class PlayEpisode:
             runner.module.steps_before = self.steps_before
             runner._seed = self.seed
             env.retrain_seed = self.retrain_seed
+            env.may_end_early = self.kind == "search"
             random.seed(self.seed)
             np.random.seed(self.seed % 2**32)
             torch.manual_seed(self.seed)
@@ -44,15 +45,9 @@ class PlayEpisode:
             layer = env.layers[min(len(env.walk.actions), len(env.layers) - 1)].name
             cause = error.__cause__ or error  # RLlib puts an empty error of its own around the environment's
             return Failed(self.index, layer, f"{type(cause).__name__}: {cause}")
-        walk = env.walk
-        episode = Episode(
+        episode = env.walk.record(
             index=self.index,
-            kind="search" if self.kind == "search" else "greedy",
-            actions=walk.actions,
-            rewards=walk.rewards,
-            accuracies=walk.accuracies,
-            sparsities=walk.sparsities,
-            seconds=walk.seconds,
+            kind=self.kind,
             runner=runner.worker_index,
             weights_version=self.version,
             rerun=self.rerun,
@@ -70,17 +65,7 @@ class Played:
     terminated: bool
 
     def steps(self) -> list[Step]:
-        last = len(self.episode.actions) - 1
-        return [
-            Step(
-                self.observations[i],
-                action,
-                reward,
-                self.observations[i + 1],
-                self.terminated and i == last,
-            )
-            for i, (action, reward) in enumerate(zip(self.episode.actions, self.episode.rewards, strict=True))
-        ]
+        return steps_of(self.observations, self.episode.actions, self.episode.rewards, self.terminated)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from purlkit.zoo import models
 from workers.attempt import Attempt
 from workers.dense import Dense
 from workers.race import Entrant, Finisher
-from workers.search import Found
 
 PACKAGES = ("purlkit", "torch", "torchvision", "ray", "numpy")
 # Requested sparsity is achieved sparsity to within this share of all prunable weights, or the job says why not.
@@ -79,7 +78,7 @@ def result_of(
     path: Path,
     choice: Choice,
     finishers: list[Finisher],
-    found: Found,
+    purl: Entrant,
 ) -> Result:
     spec, winner = job.spec, choice.winner.candidate
     counted, measured = verify(job, splits, path, winner)
@@ -97,8 +96,8 @@ def result_of(
         splits=splits.sizes,
         seed=spec.seed,
         versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
-        search_seconds=found.seconds,
-        search_images=found.images,
+        search_seconds=purl.seconds,
+        search_images=purl.images,
     )
 
 

@@ -37,6 +37,7 @@ class Entrant:
     note: str | None = None
     images: int = 0
     seconds: float = 0.0
+    tensors: dict[str, torch.Tensor] | None = None  # of the network that it prunes; None: the dense one
 
     @property
     def name(self) -> str:
@@ -71,13 +72,18 @@ def run(
     pulse: Any,
     on_finish: Callable[[Entrant, Finisher], None],
     on_wait: Callable[[], None],
+    seed: int | None = None,
 ) -> None:
-    """Fine-tune all; `on_finish` gets each as it ends, `on_wait` may raise to stop."""
+    """Fine-tune all with one seed, the job's unless another is given.
+
+    `on_finish` gets each as it ends, `on_wait` may raise to stop.
+    """
     resources = spec.resources
     task = ray.remote(num_cpus=resources.cpus_per_runner, num_gpus=resources.gpus_per_runner)(fine_tune)
     dense_ref = ray.put(dense)
+    seed = derive(spec.seed, "fine-tune") if seed is None else seed
     running = {
-        task.remote(spec.model_dump_json(), dense_ref, entrant, str(datasets_dir), pulse): entrant
+        task.remote(spec.model_dump_json(), dense_ref, entrant, str(datasets_dir), pulse, seed): entrant
         for entrant in entrants
     }
     while running:
@@ -88,15 +94,15 @@ def run(
 
 
 def fine_tune(
-    spec_json: str, dense: dict[str, torch.Tensor], entrant: Entrant, datasets_dir: str, pulse: Any
+    spec_json: str, dense: dict[str, torch.Tensor], entrant: Entrant, datasets_dir: str, pulse: Any, seed: int
 ) -> Finisher:
-    """Runs as a Ray task: prune the dense network by the mask, train it on, and measure it."""
+    """Runs as a Ray task: prune the entrant's network by its mask, train it on, and measure it."""
     spec = JobSpec.model_validate_json(spec_json)
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
     device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
     splits = datasets.load(spec.data, Path(datasets_dir), device=device)
     model = models.build_for(spec).to(device)
-    checkpoint.load_into(model, dense)
+    checkpoint.load_into(model, dense if entrant.tensors is None else entrant.tensors)
     layers = prunable_layers(model)
 
     began = time.monotonic()
@@ -106,7 +112,7 @@ def fine_tune(
         model,
         splits.train,
         spec.fine_tune,
-        seed=derive(spec.seed, "fine-tune"),
+        seed=seed,
         mask=entrant.mask,
         on_batch=lambda: pulse.tick.remote(),
     )

@@ -15,6 +15,7 @@ from ray.tune.registry import register_env
 from purlkit import checkpoint
 from purlkit.env import PruningEnv
 from purlkit.errors import SearchStuck
+from purlkit.pruning.masks import Mask
 from purlkit.results import Episode
 from purlkit.spec import JobSpec
 from purlkit.training.data import subset
@@ -22,6 +23,7 @@ from purlkit.zoo import datasets, models
 from workers import searchstate
 from workers.dqn import PurlDQN, dqn_config
 from workers.pulse import Pulse
+from workers.stages import Stage
 
 ENV_NAME = "purl-walk"
 # A killed runner is back in 4 to 6 s; a minute without any says that none will come.
@@ -47,20 +49,21 @@ def make_env(config: dict[str, Any]) -> WatchedEnv:
     # More threads than reserved CPUs only wait for each other; OMP_NUM_THREADS is what Ray itself would set.
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
     device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
-    splits = datasets.load(spec.data, Path(config["datasets"]), device=device)
-    model = models.build_for(spec).to(device)
-    checkpoint.load_into(model, ray.get(config["dense"]))
     search = spec.search
+    splits = datasets.load(spec.data, Path(config["datasets"]), device=device)
+    splits = splits.with_reward_images(search.reward_images)
+    model = models.build_for(spec).to(device)
+    tensors, keep = ray.get(config["start"])
+    checkpoint.load_into(model, tensors)
     return WatchedEnv(
         pulse=config["pulse"],
         model=model,
         subset=subset(splits.train, search.retrain.images, spec.seed),
         reward_images=splits.reward,
-        alphas=search.alphas,
+        search=search,
         target_accuracy=config["target_accuracy"],
-        target_sparsity=spec.targets.sparsity,
-        beta=search.beta,
-        retrain=search.retrain,
+        target_sparsity=config["target_sparsity"],
+        mask=Mask(keep),
         retrain_seed=0,  # every episode brings its own
     )
 
@@ -74,11 +77,6 @@ class Found:
     seconds: float
     images: int  # trained on, over all walks
 
-    def mean_alphas(self, alphas: tuple[float, ...]) -> list[float]:
-        """The policy: for each layer the mean of what the trained agent chose in its greedy walks."""
-        chosen = [[alphas[action] for action in episode.actions] for episode in self.greedy]
-        return [sum(column) / len(column) for column in zip(*chosen, strict=True)]
-
 
 @dataclass
 class Hooks:
@@ -90,10 +88,8 @@ class Hooks:
 
 
 def search(
-    spec: JobSpec,
-    dense: dict[str, torch.Tensor],
+    stage: Stage,
     *,
-    layers: int,
     target_accuracy: float,
     datasets_dir: Path,
     saved: bytes | None,
@@ -102,7 +98,8 @@ def search(
 ) -> Found:
     """Plays the asked-for episodes, from where an earlier attempt left off, then lets the trained policy play."""
     register_env(ENV_NAME, make_env)
-    algorithm = _build(spec, dense, pulse, layers, target_accuracy, datasets_dir)
+    spec = stage.spec
+    algorithm = _build(stage, pulse, target_accuracy, datasets_dir)
     try:
         if saved is not None:
             searchstate.restore(algorithm, saved)
@@ -112,30 +109,23 @@ def search(
         for episode in greedy:
             hooks.on_episode(episode)
         seconds = algorithm.learnt.seconds + time.monotonic() - began
-        steps = sum(len(episode.actions) for episode in [*algorithm.learnt.episodes, *greedy])
-        images = steps * spec.search.retrain.epochs * spec.search.retrain.images
+        images = spec.search.images_retrained(e.actions for e in [*algorithm.learnt.episodes, *greedy])
         return Found(algorithm.learnt.episodes, greedy, seconds, images)
     finally:
         algorithm.stop()
 
 
-def _build(
-    spec: JobSpec,
-    dense: dict[str, torch.Tensor],
-    pulse: Pulse,
-    layers: int,
-    target_accuracy: float,
-    datasets_dir: Path,
-) -> PurlDQN:
-    search = spec.search
+def _build(stage: Stage, pulse: Pulse, target_accuracy: float, datasets_dir: Path) -> PurlDQN:
+    spec, search, layers = stage.spec, stage.spec.search, len(stage.mask.keep)
     env_config = {
         "spec": spec.model_dump_json(),
-        "dense": ray.put(dense),
+        "start": ray.put((stage.tensors, dict(stage.mask.keep))),
         "datasets": str(datasets_dir),
         "target_accuracy": target_accuracy,
+        "target_sparsity": stage.target,
         "pulse": pulse.actor,
         "agent": search.agent.model_dump(),
-        "seed": spec.seed,
+        "seed": stage.seed,
         "layers": layers,
         "episodes": search.episodes,
         "lookahead": search.lookahead,
@@ -148,7 +138,7 @@ def _build(
         runners=spec.resources.env_runners,
         cpus=spec.resources.cpus_per_runner,
         gpus=spec.resources.gpus_per_runner,
-        seed=spec.seed,
+        seed=stage.seed,
     )
     try:
         algorithm: PurlDQN = config.build_algo()

@@ -13,9 +13,9 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from safetensors.numpy import load, save
 
+from purlkit.agent.schedule import Schedule
 from purlkit.results import Episode
 from workers.dqn import PurlDQN
-from workers.schedule import Schedule
 
 FORMAT = 1
 

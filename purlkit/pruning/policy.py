@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from purlkit.pruning.layers import PrunableLayer
 from purlkit.pruning.masks import Mask
-from purlkit.pruning.ranking import floors, keep_highest, sparsity_range, weights_to_keep
-from purlkit.pruning.thresholds import keep_above, sigma
+from purlkit.pruning.ranking import floors, keep_highest, refuse_collapse, sparsity_range, weights_to_keep
+from purlkit.pruning.thresholds import CRITERIA, Criterion
 
-__all__ = ["PolicyMask", "mask_for_alphas", "sparsity_range"]
+__all__ = ["PolicyMask", "mask_for_alphas", "mean_alphas", "sparsity_range"]
 
 
 @dataclass(frozen=True)
@@ -26,53 +26,68 @@ class PolicyMask:
     note: str | None
 
 
+def mean_alphas(walks: Iterable[Sequence[int]], grid: Sequence[float]) -> list[float]:
+    """The policy: for each layer the mean of the alphas that the trained agent chose in its greedy walks."""
+    chosen = [[grid[action] for action in actions] for actions in walks]
+    return [sum(column) / len(column) for column in zip(*chosen, strict=True)]
+
+
 @torch.no_grad()
-def mask_for_alphas(layers: Sequence[PrunableLayer], alphas: Sequence[float], *, target: float | None) -> PolicyMask:
+def mask_for_alphas(
+    layers: Sequence[PrunableLayer],
+    alphas: Sequence[float],
+    *,
+    target: float | None,
+    criterion: str = "std",
+    floor: int = 1,
+) -> PolicyMask:
     """Cuts every layer at its alpha; with a target, at alphas changed together until the sparsity is exactly that.
 
     First by one common factor, which leaves an alpha of 0 at 0. Where those layers alone hold too many weights, by one
     number added to every alpha instead. Either way the exact cut is a ranking: with a factor f a weight goes when
-    abs(w) / (alpha * sigma) < f, with a shift s when abs(w) / sigma - alpha < s.
+    abs(w) / (alpha * sigma) < f, with a shift s when abs(w) / sigma - alpha < s. The other criterion has the weight's
+    standing in its layer where this one has abs(w) / sigma.
     """
+    rule = CRITERIA[criterion]
     if target is None:
-        return _as_they_are(layers, alphas)
-    count = weights_to_keep(layers, target)
-    in_sigmas = [layer.weight.double().abs() / sigma(layer.weight, layer.weight != 0) for layer in layers]
+        return _as_they_are(layers, alphas, rule, floor)
+    count = weights_to_keep(layers, target, floor)
+    sizes = [rule.goes_at(layer.weight, layer.weight != 0) for layer in layers]
 
-    ratios = [size / alpha for size, alpha in zip(in_sigmas, alphas, strict=True)]
-    if _out_of_reach(layers, ratios) <= count:
-        mask = keep_highest(layers, ratios, count)
-        factor, note = _cut(layers, ratios, mask)
+    ratios = [size / alpha for size, alpha in zip(sizes, alphas, strict=True)]
+    if _out_of_reach(layers, ratios, floor) <= count:
+        mask = keep_highest(layers, ratios, count, floor)
+        factor, note = _cut(layers, ratios, mask, floor)
         said = f"alphas scaled by {factor:.4g} to meet the target exactly"
         return PolicyMask(mask, tuple(factor * alpha for alpha in alphas), said + note)
 
-    excess = [size - alpha for size, alpha in zip(in_sigmas, alphas, strict=True)]
-    mask = keep_highest(layers, excess, count)
-    shift, note = _cut(layers, excess, mask)
+    excess = [size - alpha for size, alpha in zip(sizes, alphas, strict=True)]
+    mask = keep_highest(layers, excess, count, floor)
+    shift, note = _cut(layers, excess, mask, floor)
     said = f"no common factor on the alphas reaches the target (0 stays 0), so {shift:.4g} was added to each"
     return PolicyMask(mask, tuple(alpha + shift for alpha in alphas), said + note)
 
 
-def _as_they_are(layers: Sequence[PrunableLayer], alphas: Sequence[float]) -> PolicyMask:
-    floor = floors(layers)
-    kept = {layer.name: keep_above(layer.weight, alpha) for layer, alpha in zip(layers, alphas, strict=True)}
+def _as_they_are(layers: Sequence[PrunableLayer], alphas: Sequence[float], rule: Criterion, least: int) -> PolicyMask:
+    floor = floors(layers, least)
+    kept = {layer.name: rule.keep(layer.weight, alpha, None) for layer, alpha in zip(layers, alphas, strict=True)}
     emptied = sum(bool(floor.keep[name].any()) and not bool(keep.any()) for name, keep in kept.items())
     mask = Mask({name: keep | floor.keep[name] for name, keep in kept.items()})
-    return PolicyMask(mask, tuple(alphas), _about_floors(emptied) or None)
+    return PolicyMask(refuse_collapse(layers, mask), tuple(alphas), _about_floors(emptied) or None)
 
 
-def _out_of_reach(layers: Sequence[PrunableLayer], scores: Sequence[Tensor]) -> int:
+def _out_of_reach(layers: Sequence[PrunableLayer], scores: Sequence[Tensor], least: int) -> int:
     """How many weights no factor removes: the floors, and what has an infinite score."""
-    floor = floors(layers)
+    floor = floors(layers, least)
     return sum(
         int((floor.keep[layer.name] | (score.isinf() & (layer.weight != 0))).sum())
         for layer, score in zip(layers, scores, strict=True)
     )
 
 
-def _cut(layers: Sequence[PrunableLayer], scores: Sequence[Tensor], mask: Mask) -> tuple[float, str]:
+def _cut(layers: Sequence[PrunableLayer], scores: Sequence[Tensor], mask: Mask, least: int) -> tuple[float, str]:
     """The number between the scores that went and those that stayed, and what floors did against it."""
-    floor = floors(layers)
+    floor = floors(layers, least)
     highest_removed, lowest_kept = 0.0, math.inf
     for layer, score in zip(layers, scores, strict=True):
         keep = mask.keep[layer.name]

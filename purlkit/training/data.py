@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -51,6 +51,39 @@ class Splits:
 
     def to(self, device: torch.device | str) -> Splits:
         return Splits(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+    def with_reward_images(self, n: int | None) -> Splits:
+        """The same with only the first n images of the reward split; the others are used for nothing.
+
+        So every search on a data set leaves the same images to train on, to choose by and to report.
+        """
+        if n is None:
+            return self
+        if n > len(self.reward):
+            raise NotEnoughData(
+                f"the reward split has {len(self.reward)} images",
+                at="/search/reward_images",
+                remedy=f"ask for at most {len(self.reward)}",
+            )
+        return replace(self, reward=self.reward[:n])
+
+
+def splits_of(data: Splits | tuple[Tensor, Tensor]) -> Splits:
+    """The splits given, or those of a pair (x, y): a fifth for the reward, by a fixed shuffle, and the rest to train.
+
+    A pair leaves nothing to choose by and to report on: keep images of your own for that.
+
+    >>> splits_of((torch.zeros(10, 1, 4, 4), torch.arange(10))).sizes
+    {'train': 8, 'reward': 2, 'select': 0, 'test': 0}
+    """
+    if isinstance(data, Splits):
+        return data
+    images = Images(*data)
+    if len(images) < 2:
+        raise NotEnoughData("there is not one image to train on and one to measure by", remedy="give at least 2")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).to(images.device)
+    reward = max(1, len(images) // 5)
+    return Splits(images[order[reward:]], images[order[:reward]], images[:0], images[:0])
 
 
 def subset(train: Images, n: int, seed: int) -> Images:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from purlkit.pruning.layers import prunable_layers
+from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import Training
 from purlkit.training.data import Images, batches, steps_per_epoch
@@ -24,33 +24,33 @@ def train(
     *,
     seed: int,
     mask: Mask | None = None,
+    shrink: Callable[[int], Mask] | None = None,
     on_batch: Callable[[], None] | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
 ) -> None:
-    """SGD with Nesterov momentum and a cosine over all steps, by an optimiser of its own.
+    """A cosine over all steps, by an optimiser of its own.
 
     `seed` decides the order of the images and all else that is random; every generator is left as it was. What `mask`
-    removes is zero before, after, and after every step. `on_batch()` follows each step and may raise to stop;
+    removes is zero before, after, and after every step. `shrink(epoch)` says before each epoch, counted from 0, what
+    stays of the network as it is then; nothing comes back. `on_batch()` follows each step and may raise to stop;
     `on_epoch(done, of)` follows each epoch. No number is read back from the device on the way.
     """
     layers = prunable_layers(model)
     mask = mask or Mask.dense(layers)
     mask.apply(layers)
     hold = mask.holder(layers)
-    optimizer = torch.optim.SGD(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=training.learning_rate,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        nesterov=training.momentum > 0,
-        foreach=True,
-    )
+    optimizer = _optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], training)
     order = torch.Generator().manual_seed(seed)
     steps = training.epochs * steps_per_epoch(len(images), training.batch_size)
     step = 0
     with seeded(seed, images.device), mode(model, training=True):
         try:
             for epoch in range(training.epochs):
+                if shrink is not None:
+                    mask = mask & shrink(epoch)
+                    mask.apply(layers)
+                    _forget(optimizer, layers, mask)
+                    hold = mask.holder(layers)
                 for batch in batches(images, training.batch_size, order):
                     optimizer.param_groups[0]["lr"] = cosine(training.learning_rate, step, steps)
                     optimizer.zero_grad()
@@ -66,6 +66,24 @@ def train(
             optimizer.zero_grad()
             # A run that diverged has NaN for gradients, and NaN times zero is NaN: removed stays removed even then.
             mask.apply(layers)
+
+
+def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    """Either leaves a zero without a gradient at zero: decay is a part of the gradient, and momentum starts new."""
+    rate, momentum, decay = training.learning_rate, training.momentum, training.weight_decay
+    if training.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, betas=(momentum, 0.999), weight_decay=decay, foreach=True)
+    return torch.optim.SGD(
+        parameters, lr=rate, momentum=momentum, weight_decay=decay, nesterov=momentum > 0, foreach=True
+    )
+
+
+def _forget(optimizer: torch.optim.Optimizer, layers: Sequence[PrunableLayer], mask: Mask) -> None:
+    """A weight removed while its momentum runs would be carried away from zero by it."""
+    for layer in layers:
+        for moments in optimizer.state.get(layer.weight, {}).values():
+            if isinstance(moments, torch.Tensor) and moments.shape == layer.weight.shape:
+                moments.masked_fill_(~mask.keep[layer.name], 0)
 
 
 def cosine(rate: float, step: int, steps: int) -> float:

@@ -81,7 +81,13 @@ DATASETS = {
 
 # What search.algorithm and baselines in a spec may be.
 SEARCHES = {"purl": "PuRL: a DQN walks over the layers and chooses where each is cut"}
-BASELINES = {"global": "one threshold for the magnitudes of all layers together"}
+BASELINES = {
+    "uniform": "the same share from every layer",
+    "global": "one threshold for the magnitudes of all layers together",
+    "global-mt": "the same, with a minimum number of weights that every layer keeps",
+    "lamp": "one threshold for scores that compare each weight with those of its layer that are not smaller",
+    "erk": "each layer's density follows from its shape: the smaller and squarer, the denser",
+}
 
 
 def model(name: str, *, at: str = "/model/name") -> ModelEntry:

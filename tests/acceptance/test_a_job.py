@@ -14,7 +14,8 @@ from safetensors.torch import load, save
 from purlkit import Mask, prunable_layers
 from purlkit.spec import Dataset
 from purlkit.training.evaluate import accuracy
-from purlkit.zoo import datasets, models
+from purlkit.verdict import NAMES
+from purlkit.zoo import catalog, datasets, models
 from tests.acceptance.running import SMALL_JOB, RunningService, serving
 
 pytestmark = pytest.mark.acceptance
@@ -27,7 +28,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 @pytest.fixture(scope="module")
 def done(service: RunningService) -> dict[str, Any]:
-    return service.ended(service.submit(SMALL_JOB))
+    return service.ended(service.submit({**SMALL_JOB, "baselines": sorted(catalog.BASELINES)}))
 
 
 def the_model() -> torch.nn.Module:
@@ -38,9 +39,9 @@ def test_the_job_succeeds_with_a_result_that_adds_up(done: dict[str, Any]) -> No
     assert done["state"] == "succeeded", done["error"]
     result = done["result"]
     assert result["sparsity"] == pytest.approx(0.8, abs=0.001)
-    assert {c["method"] for c in result["candidates"]} == {"purl", "global"}
+    assert {c["method"] for c in result["candidates"]} == {"purl", *catalog.BASELINES}
     assert all(c["sparsity"] == result["sparsity"] for c in result["candidates"])
-    assert result["winner"]["method"] in result["verdict"].lower()
+    assert result["verdict"].startswith(f"{NAMES[result['winner']['method']]} ships")
     assert done["error"] is None
     assert [attempt["state"] for attempt in done["attempts"]] == ["succeeded"]
     assert done["progress"]["fraction"] == 1

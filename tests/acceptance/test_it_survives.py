@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from purlkit.processes import session_members
-from tests.acceptance.running import LONGER_JOB, RunningService, serving
+from tests.acceptance.running import LONGER_JOB, SMALL_JOB, RunningService, serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -69,6 +69,25 @@ def test_a_killed_attempt_is_followed_by_one_that_goes_on_from_the_last_finished
     assert by_attempt[1] >= 8 - LONGER_JOB["search"].get("lookahead", 2)
     assert by_attempt[2] > 0
     assert session_members(pid) == []
+
+
+def test_an_attempt_killed_in_its_second_stage_is_followed_by_one_that_goes_on_there(service: RunningService) -> None:
+    staged = {**SMALL_JOB, "stages": [0.5, 0.8]}
+    undisturbed = service.ended(service.submit({**staged, "resources": {"env_runners": 1}}))
+    each = SMALL_JOB["search"]["episodes"]
+    job_id = service.submit(staged)
+    service.searching(job_id, episodes=each + 3)
+    [pid] = service.attempt_pids()
+
+    os.kill(pid, signal.SIGKILL)
+    job = service.ended(job_id)
+
+    same_outcome(service, job, undisturbed)
+    episodes = service.episodes(job_id)
+    assert [episode["index"] for episode in episodes] == list(range(2 * each))
+    assert [episode["stage"] for episode in episodes] == [0] * each + [1] * each
+    assert {episode["attempt"] for episode in episodes[:each]} == {1}
+    assert [episode["stage"] for episode in service.episodes(job_id, kind="greedy")] == [0, 0, 1, 1]
 
 
 def test_killed_api_and_dispatcher_come_back_and_cost_no_attempt(

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.tune.registry import register_env
 
+from purlkit.agent.dqn import Learner
+from purlkit.agent.replay import Step, steps_of
 from purlkit.errors import EnvironmentFailed
 from purlkit.results import Episode
 from purlkit.spec import Agent
@@ -137,9 +143,57 @@ def test_a_killed_runner_costs_its_episode_which_is_played_again(uninterrupted: 
     algorithm.stop()
 
 
+def test_episodes_that_end_early_teach_the_steps_that_they_played() -> None:
+    one, two = (built(Landscape(cliff=9), runners=runners) for runners in (1, 2))
+
+    episodes = play_to_the_end(one)
+
+    lengths = [len(episode.actions) for episode in episodes]
+    assert min(lengths) < 5 == max(lengths)
+    assert one.learnt.steps == sum(lengths)
+    newest = [step.terminated for step in one.replay.steps][-sum(lengths[-3:]) :]
+    assert newest == [i == length - 1 for length in lengths[-3:] for i in range(length)]
+    greedy = one.play_greedy(2, on_wait=lambda: None)
+    assert [len(episode.actions) for episode in greedy] == [5, 5]  # these never end early
+    assert what_was_done(play_to_the_end(two)) == what_was_done(episodes)
+    one.stop()
+    two.stop()
+
+
 def test_an_environment_that_always_raises_ends_the_search_with_the_layer_and_the_exception() -> None:
     algorithm = built(Landscape(fails_at=3), runners=1)
 
     with pytest.raises(EnvironmentFailed, match=r"layer3.*the landscape gave way"):
         play_to_the_end(algorithm)
     algorithm.stop()
+
+
+def test_the_plain_agent_learns_update_for_update_what_rllibs_learns() -> None:
+    """From the same weights, 40 steps into the same memory: refreshes of the target network and all."""
+    algorithm = built(runners=1)
+    network = algorithm.learner.module[DEFAULT_MODULE_ID]
+    plain = Learner(algorithm.agent, observation=10, actions=12, seed=algorithm.seed)
+    plain.network.load_state_dict(dict(zip(plain.network.state_dict(), parameters_of(network), strict=True)))
+    plain.target.load_state_dict(plain.network.state_dict())
+    steps = [step for episode in range(8) for step in a_walk(episode)]
+
+    algorithm._learn_from(SimpleNamespace(steps=lambda: steps, episode=None))
+    plain.learn_from(steps)
+
+    assert (algorithm.learnt.steps, plain.steps) == (40, 40)
+    for ours, theirs in zip(plain.network.parameters(), parameters_of(network), strict=True):
+        torch.testing.assert_close(ours.detach(), theirs, rtol=1e-4, atol=1e-5)
+    algorithm.stop()
+
+
+def parameters_of(module: torch.nn.Module) -> list[torch.Tensor]:
+    """The network's own, in order: no target network, and not the constant that a discrete action has no use for."""
+    named = module.state_dict().items()
+    return [tensor.clone() for name, tensor in named if not name.startswith("_target") and "const" not in name]
+
+
+def a_walk(seed: int) -> list[Step]:
+    generator = np.random.default_rng(seed)
+    observations = generator.random((6, 10), np.float32)
+    rewards = (-3 * generator.random(5)).tolist()  # some errors beyond 1, where the loss is no longer square
+    return steps_of(observations, generator.integers(12, size=5).tolist(), rewards, terminated=True)

@@ -50,8 +50,20 @@ def test_a_target_out_of_reach_is_told_with_the_range(tmp_path: Path) -> None:
     report = checked(tmp_path, model={"name": "digits-resnet", "kwargs": {"width": 1}}, targets={"sparsity": 0.99})
 
     assert reasons(report) == [("unreachable_sparsity", "/targets/sparsity")]
-    assert report.sparsity_range is not None
-    assert f"to {report.sparsity_range[1]:.6g}" in report.reasons[0].message
+    assert report.sparsity_range == (0.0, pytest.approx(337 / 347))
+    assert report.reasons[0].message.endswith("from 0 to 0.971181")  # rounded down, or following it would fail again
+
+
+@pytest.mark.parametrize(
+    ("threshold", "told"), [(None, []), (0.01, []), (0.02, [("threshold_too_high", "/minimum_threshold")])]
+)
+def test_a_minimum_threshold_that_leaves_too_much(
+    threshold: float | None, told: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    # 0.02 of 77,072 weights is 1,541 in each of nine layers: more than the 7,707 that stay
+    report = checked(tmp_path, baselines=["global-mt"], minimum_threshold=threshold)
+
+    assert [(reason.code, reason.at) for reason in report.reasons] == told
 
 
 def test_missing_data_still_gives_layers_and_range(tmp_path: Path) -> None:
@@ -66,6 +78,12 @@ def test_a_subset_larger_than_the_training_split(tmp_path: Path) -> None:
     report = checked(tmp_path, search={"retrain": {"images": 1001}})
 
     assert reasons(report) == [("not_enough_data", "/search/retrain/images")]
+
+
+def test_more_reward_images_than_there_are(tmp_path: Path) -> None:
+    report = checked(tmp_path, search={"reward_images": 251})
+
+    assert reasons(report) == [("not_enough_data", "/search/reward_images")]
 
 
 def test_every_reason_is_told_at_once(tmp_path: Path) -> None:

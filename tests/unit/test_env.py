@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from purlkit.env import PruningEnv, Walk
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.thresholds import keep_above
 from purlkit.rewards import capped
-from purlkit.spec import Retrain
+from purlkit.spec import Retrain, Search
 from purlkit.training.evaluate import accuracy
 from tests.unit.networks import digits_net, some_images
 
@@ -21,16 +23,16 @@ ALPHAS = (0.0, 0.5, 1.0)  # fresh weights are uniform: beyond 1.73 deviations th
 REWARD_IMAGES = some_images(50, seed=2)
 
 
-def env_of(model: nn.Module, *, retrain_seed: int = 5, retrain: Retrain = Retrain(batch_size=20)) -> PruningEnv:
+def env_of(
+    model: nn.Module, *, retrain_seed: int = 5, retrain: Retrain = Retrain(batch_size=20), **options: Any
+) -> PruningEnv:
     return PruningEnv(
         model,
         some_images(60, seed=1),
         REWARD_IMAGES,
-        alphas=ALPHAS,
+        search=Search(**{"alphas": ALPHAS, "beta": 3.0, "retrain": retrain, **options}),
         target_accuracy=0.5,
         target_sparsity=0.8,
-        beta=3.0,
-        retrain=retrain,
         retrain_seed=retrain_seed,
     )
 
@@ -196,11 +198,9 @@ def test_every_batch_is_a_sign_of_life() -> None:
         digits_net(width=2),
         some_images(60, seed=1),
         REWARD_IMAGES,
-        alphas=ALPHAS,
+        search=Search(alphas=ALPHAS, retrain=Retrain(epochs=2, batch_size=20)),
         target_accuracy=0.5,
         target_sparsity=0.8,
-        beta=1.0,
-        retrain=Retrain(epochs=2, batch_size=20),
         retrain_seed=0,
         on_batch=lambda: signs.append(1),
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
+import torchvision
 from torch import nn
 
+from purlkit.env import PruningEnv
 from purlkit.pruning.layers import describe, prunable_layers
-from tests.unit.networks import digits_net
+from purlkit.spec import Search
+from tests.unit.networks import digits_net, some_images
 
 
 def test_convolutions_and_linear_layers_in_module_order() -> None:
@@ -47,6 +52,34 @@ def test_a_weight_shared_with_an_embedding_is_not_prunable() -> None:
     model[0].weight = model[1].weight
 
     assert prunable_layers(model) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "depthwise"),
+    [("resnet50", 54, 0), ("efficientnet_b2", 116, 23), ("mobilenet_v2", 53, 17)],
+)
+def test_layers_of_the_networks_in_the_paper(name: str, layers: int, depthwise: int) -> None:
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None)
+
+    kinds = [layer.kind for layer in prunable_layers(model)]
+
+    assert len(kinds) == layers  # so the 2n state of ResNet-50 has the paper's 108 numbers
+    assert kinds.count("grouped-conv") == depthwise
+
+
+def test_the_state_of_a_resnet_50_has_108_numbers() -> None:
+    env = PruningEnv(
+        torchvision.models.resnet50(width_per_group=4),  # as many layers, far fewer weights
+        some_images(2, (3, 32, 32)),
+        some_images(2, (3, 32, 32)),
+        search=Search(),
+        target_accuracy=0.5,
+        target_sparsity=0.5,
+        retrain_seed=0,
+    )
+
+    assert env.observation_space.shape == (108,)
 
 
 def test_digits_resnet_has_ten_layers_and_about_77_thousand_weights() -> None:

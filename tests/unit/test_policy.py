@@ -85,6 +85,34 @@ def test_90_percent_asked_of_digits_resnet_is_90_percent_got(seed: int) -> None:
     assert round(mask.sparsity, 4) == 0.9
 
 
+def test_shares_without_a_target_are_cut_as_they_are() -> None:
+    layers = layers_of([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0])
+
+    policy = mask_for_alphas(layers, (0.5, 0.25), target=None, criterion="magnitude_target")
+
+    assert kept(policy.mask) == [[0, 0, 1, 1], [0, 1, 1, 1]]
+
+
+def test_one_common_factor_on_shares_meets_the_target() -> None:
+    # Places 1/8, 3/8, 5/8, 1 over the shares 0.2 and 0.4: a goes at 0.625, 1.875, … and b at 0.3125, 0.9375, 1.5625.
+    layers = layers_of([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0])
+
+    policy = mask_for_alphas(layers, (0.2, 0.4), target=0.375, criterion="magnitude_target")
+
+    assert kept(policy.mask) == [[0, 1, 1, 1], [0, 0, 1, 1]]
+    assert policy.alphas == pytest.approx((0.25, 0.5))  # the factor 1.25 lies between 0.9375 and 1.5625
+
+
+def test_a_common_shift_on_shares_where_no_factor_reaches() -> None:
+    layers = layers_of([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0])
+
+    policy = mask_for_alphas(layers, (0.0, 0.5), target=0.625, criterion="magnitude_target")
+
+    assert kept(policy.mask) == [[0, 0, 1, 1], [0, 0, 0, 1]]
+    assert policy.alphas == pytest.approx((0.5, 1.0))  # the shift 0.5 lies between 0.375 and 0.625
+    assert "added to each" in (policy.note or "")
+
+
 def test_a_target_below_the_zeros_there_are_is_refused() -> None:
     layers = layers_of([0.0, 0.0, 0.0, 1.0], [1.0, 2.0, 3.0, 4.0])
 

@@ -1,11 +1,11 @@
-"""The paper's rule, with numbers that can be checked by hand."""
+"""The paper's rule and its rival, with numbers that can be checked by hand."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from purlkit.pruning.thresholds import keep_above, sigma
+from purlkit.pruning.thresholds import keep_above, keep_largest, sigma, standing
 
 # Mean 0 and mean square (1 + 1 + 49 + 49) / 4 = 25: the population deviation is 5, the sample one 5.77.
 WEIGHT = torch.tensor([[1.0, -1.0], [7.0, -7.0]])
@@ -54,3 +54,35 @@ def test_equal_weights_have_no_deviation_and_stay() -> None:
 
 def test_a_layer_of_zeros_stays_empty() -> None:
     assert not keep_above(torch.zeros(3), 2.2).any()
+
+
+TEN = torch.tensor([3.0, -1.0, 9.0, 4.0, -6.0, 2.0, 8.0, -7.0, 5.0, 10.0])
+
+
+@pytest.mark.parametrize(
+    ("share", "lost"), [(0.0, 0), (0.04, 0), (0.05, 0), (0.06, 1), (0.5, 5), (0.54, 5), (0.56, 6), (0.9, 9), (0.99, 9)]
+)
+def test_a_share_goes_to_the_nearest_weight_and_the_largest_stays(share: float, lost: int) -> None:
+    gone = TEN[~keep_largest(TEN, share)].abs().sort().values
+
+    assert gone.tolist() == list(range(1, lost + 1))
+
+
+def test_what_is_removed_already_counts_towards_the_share() -> None:
+    weight = torch.tensor([0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+
+    assert keep_largest(weight, 0.25).tolist() == [False] * 3 + [True] * 5
+    assert keep_largest(weight, 0.5).tolist() == [False] * 4 + [True] * 4
+    alive = torch.tensor([True] * 4 + [False] * 4)  # whatever the weights there are
+    assert keep_largest(weight, 0.5, alive).tolist() == [True] * 4 + [False] * 4
+    assert keep_largest(weight, 0.99, alive).tolist() == [False] * 3 + [True] + [False] * 4
+
+
+def test_of_equal_weights_the_first_stay() -> None:
+    assert keep_largest(torch.tensor([1.0, -1.0, 1.0, 1.0]), 0.5).tolist() == [True, True, False, False]
+
+
+def test_standing() -> None:
+    weight = torch.tensor([[2.0, -5.0], [0.0, 1.0]])
+
+    assert standing(weight, weight != 0).tolist() == [[0.625, 1.0], [0.125, 0.375]]

@@ -54,6 +54,25 @@ def test_weight_decay_adds_to_the_gradient() -> None:
     assert model.weight.flatten().tolist() == pytest.approx([1.04, 0.94])
 
 
+def test_one_step_of_adam() -> None:
+    model, images = two_weights(0.0, 0.0)
+
+    train(model, images, Training(epochs=1, learning_rate=0.1, optimizer="adam", weight_decay=0.0), seed=0)
+
+    # Whatever the size of a gradient, Adam's first step is the rate against its sign.
+    assert model.weight.flatten().tolist() == pytest.approx([0.1, -0.1])
+
+
+def test_adam_leaves_what_is_removed_at_zero() -> None:
+    model = digits_net(width=4)
+    mask = half_mask(model)
+
+    train(model, some_images(60), Training(epochs=2, batch_size=20, optimizer="adam"), seed=0, mask=mask)
+
+    assert all(not layer.weight[~mask.keep[layer.name]].any() for layer in prunable_layers(model))
+    assert mask & Mask.from_weights(prunable_layers(model)) == mask
+
+
 def test_the_rate_follows_a_cosine_over_all_steps() -> None:
     assert [cosine(0.1, step, 4) for step in range(4)] == pytest.approx(
         [0.1, 0.1 * (1 + math.sqrt(0.5)) / 2, 0.05, 0.1 * (1 - math.sqrt(0.5)) / 2]

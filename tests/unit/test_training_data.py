@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from purlkit.errors import NotEnoughData
-from purlkit.training.data import Images, batches, steps_per_epoch, subset
+from purlkit.training.data import Images, Splits, batches, steps_per_epoch, subset
 
 
 def numbered(n: int) -> Images:
@@ -57,3 +57,17 @@ def test_a_subset_larger_than_the_split_is_refused_at_its_field() -> None:
 def test_images_and_classes_belong_together() -> None:
     with pytest.raises(ValueError, match="3 images but 2 classes"):
         Images(torch.zeros(3, 1, 2, 2), torch.zeros(2))
+
+
+def test_fewer_reward_images_leave_the_other_splits_as_they_are() -> None:
+    splits = Splits(*(numbered(100)[part] for part in torch.arange(100).split([40, 30, 20, 10])))
+
+    fewer = splits.with_reward_images(5)
+
+    assert fewer.reward.y.tolist() == [40, 41, 42, 43, 44]
+    assert fewer.sizes == {"train": 40, "reward": 5, "select": 20, "test": 10}
+    assert (fewer.train, fewer.select, fewer.test) == (splits.train, splits.select, splits.test)
+    assert splits.with_reward_images(None) is splits
+    with pytest.raises(NotEnoughData, match="at most 30") as refused:
+        splits.with_reward_images(31)
+    assert refused.value.at == "/search/reward_images"

@@ -6,6 +6,7 @@ RLlib's episode buffer counts steps but evicts whole episodes and does not check
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,15 @@ class Step:
     reward: float
     next_observation: Floats
     terminated: bool
+
+
+def steps_of(observations: Floats, actions: Sequence[int], rewards: Sequence[float], terminated: bool) -> list[Step]:
+    """The transitions of one walk; there is one observation more than there are steps."""
+    last = len(actions) - 1
+    return [
+        Step(observations[i], action, reward, observations[i + 1], terminated and i == last)
+        for i, (action, reward) in enumerate(zip(actions, rewards, strict=True))
+    ]
 
 
 class Replay:

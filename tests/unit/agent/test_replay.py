@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workers.replay import Replay, Step
+from purlkit.agent.replay import Replay, Step
 
 
 def step(number: int) -> Step:

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.schedule import Schedule
+from purlkit.agent.schedule import Schedule
 
 
 def test_an_episode_waits_until_the_policy_it_acts_with_exists() -> None:

@@ -1,0 +1,60 @@
+"""The library's front door: one call, any method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from purlkit import baselines
+from purlkit.baselines.scoring import by_reward_split
+from purlkit.errors import InvalidSpec, MissingData, UnknownName
+from purlkit.pruning.layers import prunable_layers
+from purlkit.pruning.masks import Mask
+from purlkit.spec import Retrain
+from purlkit.training.data import Splits, splits_of
+
+
+def prune(
+    model: nn.Module,
+    data: Splits | tuple[Tensor, Tensor] | None = None,
+    sparsity: float = 0.9,
+    method: str = "lamp",
+    **options: Any,
+) -> Mask:
+    """Sets `sparsity` of the model's prunable weights to zero, in place, and returns what is kept.
+
+    `method` is a name of `purlkit.baselines.METHODS`, and `options` are those of its function: `floor` of all,
+    `minimum_threshold` of global-mt, `training` of the gradual ones, `episodes`, `seed` and `retrain` (the training
+    before each score; None for none) of random and amc. These four need `data`: a `Splits`, or a pair (images, classes)
+    of which a fifth gives the scores. The gradual methods train the model; after any other, train it on under the mask.
+
+    >>> import torch, purlkit
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 20), torch.nn.ReLU(), torch.nn.Linear(20, 2))
+    >>> mask = purlkit.prune(model, sparsity=0.75)
+    >>> int((model[0].weight == 0).sum() + (model[2].weight == 0).sum()), mask.kept
+    (90, 30)
+    >>> x = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    >>> purlkit.prune(model, (x, (x.sum(1) > 0).long()), sparsity=0.8, method="random", episodes=3).sparsity
+    0.8
+    """
+    if method not in baselines.METHODS:
+        raise UnknownName(kind="method", known=sorted(baselines.METHODS), at="/method")
+    layers = prunable_layers(model)
+    if not layers:
+        raise InvalidSpec("there is nothing to prune", at="/model", remedy="give a model with convolutions or linears")
+    find = baselines.method(method)
+    if method in baselines.FROM_WEIGHTS:
+        mask = find(layers, sparsity, **options)
+    elif data is None:
+        raise MissingData(f"{method} trains the network", remedy="give data=…, a Splits or a pair (images, classes)")
+    else:
+        splits = splits_of(data).to(layers[0].weight.device)
+        if method in baselines.FROM_TRAINING:
+            mask = find(model, splits.train, sparsity, **options)
+        else:
+            retrain = options.pop("retrain", Retrain(images=min(Retrain().images, len(splits.train))))
+            score = by_reward_split(model, splits, retrain, seed=options.get("seed", 0))
+            mask = find(layers, sparsity, score=score, **options)
+    mask.apply(layers)
+    return mask

@@ -1,0 +1,127 @@
+"""The spec: what it refuses, and that an identity once given never changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from purlkit.spec import JobSpec, Search
+
+
+def spec_of(**changes: Any) -> JobSpec:
+    return JobSpec.model_validate({"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}, **changes})
+
+
+# Written down when only these fields existed. A field that came later must not move them.
+GOLDEN = [
+    ({}, "1c2fe575c875c0884f25bd6766187d851fb0b59e75eebd94e977bbb3fae89b43"),
+    (
+        {
+            "search": {
+                "beta": 2.0,
+                "alphas": [0, 1, 2],
+                "retrain": {"images": 500, "learning_rate": 0.01},
+                "agent": {"hidden": [32]},
+            },
+            "seed": 4,
+        },
+        "5c96c9dc110f2a0632d6a3ffc36ed526d7702faf941b5d1d6d6b31d9426dd646",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "fingerprint"), GOLDEN)
+def test_an_old_spec_keeps_its_fingerprint(changes: dict[str, Any], fingerprint: str) -> None:
+    assert spec_of(**changes).resolve().fingerprint == fingerprint
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"state": "simple"},
+        {"criterion": "magnitude_target"},
+        {"reward": "upside"},
+        {"dense": False},
+        {"accuracy_floor": 0.001},
+        {"reward_images": 100},
+        {"retrain": {"optimizer": "adam"}},
+    ],
+)
+def test_every_option_is_part_of_the_identity(option: dict[str, Any]) -> None:
+    spec = spec_of(search=option).resolve()
+
+    assert spec.fingerprint != GOLDEN[0][1]
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_each_criterion_has_a_grid_of_twelve_actions() -> None:
+    assert Search().alphas == (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2)
+    shares = (0.0, 0.09, 0.18, 0.27, 0.36, 0.45, 0.54, 0.63, 0.72, 0.81, 0.9, 0.99)
+    assert Search(criterion="magnitude_target").alphas == shares
+    assert Search(criterion="magnitude_target", alphas=(0.0, 0.5)).alphas == (0.0, 0.5)
+
+
+def test_a_grid_in_steps_of_a_tenth_or_any_other() -> None:
+    tenths = tuple(round(0.1 * i, 1) for i in range(23))
+
+    assert Search(alphas=tenths).alphas == tenths
+    assert Search(alphas=(0.0, 0.7)).alphas == (0.0, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"alphas": (0.0, 0.0, 1.0)}, "rise strictly"),
+        ({"alphas": (-0.1, 1.0)}, "from 0 or more"),
+        ({"alphas": (0.0, 101.0)}, "at most 100"),
+        ({"alphas": (0.0,)}, "at least 2"),
+        ({"alphas": (0.0, 1.0), "criterion": "magnitude_target"}, "below 1"),
+        ({"accuracy_floor": 0.1, "dense": False}, "needs dense"),
+        ({"accuracy_floor": 0.0}, "greater than 0"),
+        ({"reward_images": 0}, "greater than or equal to 1"),
+        ({"state": "other"}, "per_layer"),
+        ({"reward": "other"}, "cubic"),
+        ({"criterion": "other"}, "magnitude_target"),
+        ({"retrain": {"optimizer": "other"}}, "adam"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Search.model_validate(option)
+
+
+def test_stages_rise_to_the_target() -> None:
+    spec = spec_of(stages=[0.5, 0.8, 0.9])
+
+    assert spec.sparsities == (0.5, 0.8, 0.9)
+    assert spec_of().sparsities == (0.9,)
+    assert spec.fingerprint != spec_of().fingerprint
+
+
+def test_a_single_stage_is_the_job_without_stages() -> None:
+    assert spec_of(stages=[0.9]) == spec_of()
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([0.5, 0.8], r"must equal targets\.sparsity"),
+        ([0.8, 0.8, 0.9], "rise strictly"),
+        ([0.95, 0.9], "rise strictly"),
+        ([0.0, 0.9], "above 0"),
+        ([0.95], "must equal"),
+    ],
+)
+def test_other_stages_are_refused_by_name(stages: list[float], message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as refused:
+        spec_of(stages=stages)
+    assert [error["loc"] for error in refused.value.errors()] == [("stages",)]
+
+
+def test_images_of_a_search() -> None:
+    walks = [(1, 2, 3), (1,)]
+
+    assert Search().images_retrained(walks) == 4 * 1000
+    assert Search(dense=False).images_retrained(walks) == 2 * 1000
