@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve lint format clean
+.PHONY: help demo test test-long serve lint format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +25,11 @@ demo: $(READY)  ## prune a digits network from POST /jobs to a verified checkpoi
 	@$(RUN) examples/demo.py --runners $(RUNNERS) --seed $(SEED)
 
 test: $(READY)  ## unit, integration and acceptance tests
-	@echo "running all tests (about 6 minutes on 2 cores)"
+	@echo "running all tests (about 8 minutes on 2 cores)"
 	@$(RUN) -m pytest
+
+test-long: $(READY)  ## the tests that take minutes each
+	@$(RUN) -m pytest -m long
 
 serve: $(READY)  ## the embedded service at http://127.0.0.1:8000
 	@exec $(RUN) -m services

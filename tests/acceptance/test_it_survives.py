@@ -71,6 +71,7 @@ def test_a_killed_attempt_is_followed_by_one_that_goes_on_from_the_last_finished
     assert session_members(pid) == []
 
 
+@pytest.mark.long
 def test_an_attempt_killed_in_its_second_stage_is_followed_by_one_that_goes_on_there(service: RunningService) -> None:
     staged = {**SMALL_JOB, "stages": [0.5, 0.8]}
     undisturbed = service.ended(service.submit({**staged, "resources": {"env_runners": 1}}))
