@@ -45,6 +45,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="where the checkpoint goes")
     options = parser.parse_args()
     began = time.monotonic()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # as Ctrl-C: the service must not outlive the demo
     try:
         with tempfile.TemporaryDirectory(prefix="purl-demo-") as data_dir:
             say("starting the service: API, dispatcher, SQLite and a local Ray")

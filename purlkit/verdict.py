@@ -22,6 +22,8 @@ NAMES = {
     "erk": "ERK",
 }
 Z_95 = 1.959964
+# What counts as the same sparsity, in shares of all prunable weights.
+SPARSITY_TOLERANCE = 0.001
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,13 @@ def choose(contenders: Sequence[Contender]) -> Choice:
             raise ValueError("a race needs at least one contender")
         return Choice(winner, search, naive, None)
     paired = paired_lead(search.select_correct, naive.select_correct)
-    return Choice(search if paired.low > 0 else naive, search, naive, paired)
+    ships = search if paired.low > 0 and _as_sparse(search.candidate, naive.candidate) else naive
+    return Choice(ships, search, naive, paired)
+
+
+def _as_sparse(search: Candidate, naive: Candidate) -> bool:
+    """A network that is denser than its rival is no better for being more accurate."""
+    return search.sparsity >= naive.sparsity - SPARSITY_TOLERANCE
 
 
 def _best(contenders: Sequence[Contender]) -> Contender | None:
@@ -95,7 +103,9 @@ def sentence(choice: Choice, *, epochs: int) -> str:
     search, naive = choice.best_search.candidate, choice.best_naive.candidate
     names = NAMES[search.method], NAMES[naive.method]
     paired = choice.paired
-    if paired.low > 0:
+    if not _as_sparse(search, naive):
+        finding = f"{names[0]} reached only {_percent(search.sparsity)} and can't be compared with {names[1]}"
+    elif paired.low > 0:
         finding = f"{names[0]} beat {names[1]}"
     elif paired.high < 0:
         finding = f"{names[1]} beat {names[0]}"

@@ -29,8 +29,8 @@ Handle = dict[str, Any]
 GRACE_SECONDS = 5.0
 
 SCRATCH_PREFIX = "purl-"
-# Ray has sockets below it, and the kernel takes paths of 107 characters: 14 are the folder's name, 64 are Ray's.
-LONGEST_SCRATCH_ROOT = 107 - 14 - 64
+# Ray has sockets below it, and the kernel takes paths of 107 characters: 14 are the folder's name, 66 are Ray's.
+LONGEST_SCRATCH_ROOT = 107 - 14 - 66
 
 # The shell holds the process back until its handle is on record, and then becomes it: same id, same start. Should
 # whoever launches it die before, the pipe closes, `read` fails and nothing was ever started.

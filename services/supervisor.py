@@ -137,7 +137,7 @@ class Supervisor:
             if self._stopping.wait(LOOK_SECONDS):
                 return
         host, port = self._address
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        url = _url(host, port)
         print(f"ready at {url}", flush=True)
         print(
             f"a first job: curl {url}/jobs -H 'Content-Type: application/json' "
@@ -186,7 +186,7 @@ def serve(settings: Settings, environ: Mapping[str, str], lock_fd: int) -> int:
         host, port = _reachable(listening)
         parent, parent_alive = os.pipe()
         either, either_alive = os.pipe()
-        shared = {"PURL_PUBLIC_URL": settings.public_url or f"http://{host}:{port}"}
+        shared = {"PURL_PUBLIC_URL": settings.public_url or _url(host, port)}
         api = Child(
             "API",
             API,
@@ -232,6 +232,10 @@ def listen(settings: Settings) -> socket.socket:
             raise BadSetting("PURL_PORT", f"can't be had ({error.strerror})", remedy=remedy) from error
         remedy = "choose an address of this machine, or 0.0.0.0 for all of them"
         raise BadSetting("PURL_HOST", f"can't be had ({error.strerror})", remedy=remedy) from error
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _reachable(listening: socket.socket) -> tuple[str, int]:

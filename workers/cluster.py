@@ -44,7 +44,7 @@ def connected(address: str, scratch: Path | None = None) -> Iterator[None]:
         log_to_driver=False,
         logging_level=logging.ERROR,
         namespace="purl",
-        **({} if address or scratch is None else {"_temp_dir": str(scratch)}),
+        **({} if address or scratch is None else {"_temp_dir": str(_folder_for_ray(scratch))}),
     )
     signal.signal(signal.SIGTERM, ours)  # Ray puts its own in place, which would drop what is not yet sent
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
@@ -52,6 +52,13 @@ def connected(address: str, scratch: Path | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _folder_for_ray(scratch: Path) -> Path:
+    """Ray opens its folder to every user of the machine; below one that is closed to them that does no harm."""
+    folder = scratch / "r"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def check_fits(resources: Resources) -> None:

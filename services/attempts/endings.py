@@ -66,11 +66,9 @@ def rescue(session: Session, attempt: Attempt, *, reason: str, cause: Cause = "l
         return job
     if log is not None:
         artifacts.replace_log(session, given_up, log)
-    late = job.requested != "cancel" and out_of_time(session, job.id, clock(session))
-    if late:
-        message = f"the job has run for its timeout_seconds of {job.timeout_seconds:g}: allow more, or ask for less"
+    if _out_of_time(session, job):
         end_attempt(session, given_up, AttemptState.FAILED, reason="out of time", cause="timeout")
-        move_job(session, job, JobState.FAILED, error=ErrorReport(code="timeout", message=message))
+        move_job(session, job, JobState.FAILED, error=_timeout(job))
         return job
     state = AttemptState.DRAINED if cause == "drained" else AttemptState.LOST
     end_attempt(session, given_up, state, reason=reason, cause=cause)
@@ -116,6 +114,10 @@ def _fail(session: Session, attempt: Attempt, job: Job, last_word: Finish) -> No
 
 def _retry_interrupted(session: Session, attempt: Attempt, job: Job, *, reason: str, at_once: bool) -> None:
     """After an end that was no exception: again without limit, unless ten in a row got no further."""
+    if _out_of_time(session, job):
+        # Told to stop because its time was up, a worker saves its work and says that it has drained.
+        move_job(session, job, JobState.FAILED, reason=reason, error=_timeout(job))
+        return
     job.fruitless = 0 if attempt.saved else job.fruitless + 1
     if job.fruitless >= MOST_FRUITLESS and job.requested is None:
         message = f"{job.fruitless} attempts in a row ended without saving anything; the last one: {reason}"
@@ -124,6 +126,15 @@ def _retry_interrupted(session: Session, attempt: Attempt, job: Job, *, reason: 
         return
     wait = 0.0 if at_once or attempt.saved else _wait_seconds(job.fruitless)
     _put_back(session, job, reason=reason, wait_seconds=wait)
+
+
+def _out_of_time(session: Session, job: Job) -> bool:
+    return job.requested != "cancel" and out_of_time(session, job.id, clock(session))
+
+
+def _timeout(job: Job) -> ErrorReport:
+    message = f"the job has run for its timeout_seconds of {job.timeout_seconds:g}: allow more, or ask for less"
+    return ErrorReport(code="timeout", message=message)
 
 
 def _put_back(session: Session, job: Job, *, reason: str, wait_seconds: float = 0.0) -> None:

@@ -195,6 +195,17 @@ class TestOverdue:
         assert job.error["code"] == "timeout"
         assert second.attempt.cause == "timeout"
 
+    def test_a_worker_that_drains_because_its_time_is_up_has_run_out_of_time(self, bench: Bench) -> None:
+        worker = bench.running(timeout_seconds=100.0)
+        bench.age(worker, 101)
+        worker.beat()
+
+        job = worker.leave(Outcome.DRAINED)
+
+        assert job.state is JobState.FAILED
+        assert job.error is not None
+        assert job.error["code"] == "timeout"
+
     def test_only_an_ended_attempt_with_processes_is_left_to_reap(self, bench: Bench) -> None:
         worker = bench.running()
         handle = {"pid": 1, "started": 2, "host": "here"}

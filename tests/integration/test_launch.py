@@ -162,7 +162,7 @@ def test_the_folder_of_a_process_has_a_path_that_is_short_enough_for_sockets(
 
     handle = shop.launch("print('up')")
 
-    assert len(handle["scratch"]) <= 107 - 64
+    assert len(handle["scratch"]) <= 107 - 66
     assert Path(handle["scratch"]).is_dir()
 
 

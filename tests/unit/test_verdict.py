@@ -12,10 +12,12 @@ from purlkit.verdict import Contender, choose, paired_lead, sentence
 LAYER = LayerReport(name="fc", kind="linear", shape=(10, 10), weights=100, kept=10, sparsity=0.9)
 
 
-def contender(method: str, right: list[bool], *, test: float = 0.5, images: int = 1000) -> Contender:
+def contender(
+    method: str, right: list[bool], *, test: float = 0.5, images: int = 1000, sparsity: float = 0.9
+) -> Contender:
     candidate = Candidate(
         method=method,
-        sparsity=0.9,
+        sparsity=sparsity,
         accuracy_pruned=0.1,
         accuracy=test,
         select_accuracy=sum(right) / len(right),
@@ -65,6 +67,15 @@ def test_a_naive_lead_beyond_chance_is_called_a_win() -> None:
     choice = choose([contender("purl", right(0.5)), contender("global", right(0.9))])
 
     assert "global magnitude beat PuRL" in sentence(choice, epochs=10)
+
+
+def test_a_search_that_stayed_denser_does_not_win_by_that() -> None:
+    search, naive = contender("purl", right(0.9), sparsity=0.1), contender("global", right(0.6))
+
+    choice = choose([search, naive])
+
+    assert choice.winner is naive
+    assert "PuRL reached only 10.0 % and can't be compared with global magnitude" in sentence(choice, epochs=10)
 
 
 def test_the_test_split_has_no_say() -> None:
