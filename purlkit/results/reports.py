@@ -1,0 +1,30 @@
+"""Why a job can't run or did not: what `checking` found, and the error of a failed one."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from purlkit.results.outcome import Layer
+from purlkit.spec import Record
+
+
+class ErrorReport(Record):
+    """Why a job failed."""
+
+    code: str = Field(max_length=100)
+    message: str = Field(max_length=10_000)
+    at: str | None = Field(None, max_length=500, description="JSON pointer into the spec")
+    where: str | None = Field(None, max_length=1000, description="the place in the code: equal places are equal faults")
+    retryable: bool = Field(False, description="whether another attempt may fare better")
+
+
+class CheckReport(Record):
+    """What `checking` found: all that can be known of a spec before any training."""
+
+    runnable: bool
+    reasons: tuple[ErrorReport, ...] = Field((), strict=False)
+    layers: tuple[Layer, ...] = Field((), strict=False)
+    prunable_weights: int | None = None
+    sparsity_range: tuple[float, float] | None = Field(None, strict=False)
+    steps: int | None = Field(None, description="environment steps of the search")
+    memory_bytes: int | None = Field(None, description="a runner's weights and data, roughly")

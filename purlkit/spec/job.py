@@ -1,0 +1,133 @@
+"""JobSpec: the whole of what a client asks for, with the fingerprint that is its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from purlkit.errors import InvalidSpec
+from purlkit.spec.model import Dataset, Model
+from purlkit.spec.record import Record
+from purlkit.spec.search import Search
+from purlkit.spec.training import FineTune
+from purlkit.zoo import catalog
+
+# Part of every fingerprint: raised when the meaning of an existing field or default changes.
+SPEC_VERSION = 1
+
+# Fields that say how a job is handled, not what it computes.
+NOT_IN_FINGERPRINT = frozenset({"name", "labels", "priority", "timeout_seconds", "max_attempts"})
+
+
+class Targets(Record):
+    sparsity: float = Field(gt=0, lt=1, description="share of all prunable weights to remove")
+    accuracy: float | None = Field(None, gt=0, le=1, description="top-1 accuracy to keep")
+    max_drop: float | None = Field(None, ge=0, lt=1, description="accuracy that may be lost, from the dense model's")
+
+    @model_validator(mode="after")
+    def _one_accuracy_target(self) -> Targets:
+        if self.accuracy is not None and self.max_drop is not None:
+            raise ValueError("give accuracy or max_drop, not both")
+        return self
+
+
+Baseline = Literal["uniform", "global", "global-mt", "lamp", "erk"]
+
+
+class Resources(Record):
+    env_runners: int = Field(2, ge=1, le=1024, description="episodes played side by side")
+    cpus_per_runner: float = Field(1, gt=0, le=1024, description="CPUs reserved for each")
+    gpus_per_runner: float = Field(0, ge=0, le=64, description="GPUs (or a share of one) reserved for each")
+
+
+class JobSpec(Record):
+    """Everything a job is. The least body is {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}."""
+
+    name: str | None = Field(None, max_length=200, description="yours to choose; not unique")
+    labels: dict[Annotated[str, Field(max_length=63)], Annotated[str, Field(max_length=255)]] = Field(
+        {}, max_length=32, description="yours to choose"
+    )
+    priority: int = Field(0, ge=-100, le=100, description="higher runs first")
+    timeout_seconds: float | None = Field(None, gt=0, le=31_536_000, description="running time before the job fails")
+    max_attempts: int = Field(3, ge=1, le=100, description="the same exception at the same place, so often, ends it")
+    model: Model
+    dataset: Dataset | None = Field(None, description="the model's own data set when left out")
+    targets: Targets
+    stages: tuple[float, ...] = Field(
+        (),
+        strict=False,
+        max_length=100,
+        description="rising sparsities up to the target, each with a search and a fine-tune of its own; none: one step",
+    )
+    search: Search = Search()
+    fine_tune: FineTune = FineTune()
+    baselines: tuple[Baseline, ...] = Field(
+        ("global",), strict=False, max_length=16, description="the naive methods raced against the search"
+    )
+    minimum_threshold: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="of global-mt: every layer keeps at least this share of ALL prunable weights, a smaller one all of "
+        "its own; null: half of what the target keeps, divided evenly among the layers",
+    )
+    resources: Resources = Resources()
+    seed: int = Field(0, ge=0, lt=2**31, description="with the spec it decides every random choice")
+
+    @field_validator("stages")
+    @classmethod
+    def _rising_to_the_target(cls, stages: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        targets = info.data.get("targets")
+        if not stages or targets is None:  # without valid targets there is an error already
+            return stages
+        if stages[0] <= 0 or not all(low < high for low, high in pairwise(stages)):
+            raise ValueError("stages must rise strictly, from above 0")
+        if stages[-1] != targets.sparsity:
+            raise ValueError("the last of stages must equal targets.sparsity")
+        # One stage is what a job without stages does: the same job has one fingerprint.
+        return stages if len(stages) > 1 else ()
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> JobSpec:
+        if len(set(self.baselines)) != len(self.baselines):
+            raise ValueError("baselines: name each method once")
+        if self.minimum_threshold is not None and "global-mt" not in self.baselines:
+            raise ValueError("minimum_threshold is a setting of global-mt: name that in baselines, or leave it out")
+        if self.resources.env_runners > self.search.lookahead:
+            raise ValueError(
+                f"resources.env_runners is {self.resources.env_runners} but search.lookahead is "
+                f"{self.search.lookahead}: raise lookahead to at least the number of runners"
+            )
+        return self
+
+    def resolve(self) -> JobSpec:
+        """The same spec with the catalog's defaults filled in and every name known; raises with field and remedy."""
+        model = catalog.model(self.model.name, at="/model/name")
+        dataset = self.dataset or Dataset(name=model.dataset)
+        catalog.dataset(dataset.name, at="/dataset/name")
+        catalog.check_kwargs(model, self.model.kwargs, at="/model/kwargs")
+        catalog.check_kwargs(catalog.dataset(dataset.name), dataset.kwargs, at="/dataset/kwargs")
+        return self.model_copy(update={"dataset": dataset})
+
+    @property
+    def sparsities(self) -> tuple[float, ...]:
+        """The target of each stage."""
+        return self.stages or (self.targets.sparsity,)
+
+    @property
+    def data(self) -> Dataset:
+        """The data set of a resolved spec."""
+        if self.dataset is None:
+            raise InvalidSpec("the data set is not resolved", at="/dataset", remedy="call resolve() first")
+        return self.dataset
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of what the job computes. Fields at their default are left out, so a new field moves no old one."""
+        said = self.model_dump(mode="json", exclude_defaults=True, exclude=set(NOT_IN_FINGERPRINT))
+        canonical = json.dumps({"version": SPEC_VERSION, "spec": said}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
