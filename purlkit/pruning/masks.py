@@ -96,7 +96,7 @@ class Mask:
         held = [
             (layer.weight, torch.empty_like(layer.weight).copy_(self.keep[layer.name]))
             for layer in layers
-            if self.per_layer[layer.name][0] < layer.weight.numel()
+            if not bool(self.keep[layer.name].all())
         ]
 
         def hold() -> None:
