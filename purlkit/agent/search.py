@@ -45,7 +45,7 @@ class WalkEnv(Protocol):
     def step(self, action: int) -> tuple[Floats, float, bool, bool, dict[str, Any]]: ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SearchResult:
     """What a search found: the policy's mask at the target, the alphas that made it, and every episode on the way."""
 
@@ -56,6 +56,10 @@ class SearchResult:
     seconds: float
     images: int  # trained on, over all walks
     note: str | None  # what a reader must know of the alphas
+
+    def __repr__(self) -> str:
+        alphas = ", ".join(f"{alpha:.3g}" for alpha in self.alphas)
+        return f"SearchResult({self.mask!r}, {len(self.episodes)} episodes in {self.seconds:.1f} s, alphas {alphas})"
 
     def apply(self, model: nn.Module) -> None:
         """Sets the weights that the search removes to zero."""

@@ -14,7 +14,7 @@ from purlkit import results
 from purlkit.pruning.layers import PrunableLayer, describe
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mask:
     """Layer name → bool tensor of the weight's shape, True where the weight is kept."""
 
@@ -52,6 +52,10 @@ class Mask:
     def sparsity(self) -> float:
         """Share of all prunable weights that is removed."""
         return (self.total - self.kept) / self.total
+
+    def __repr__(self) -> str:
+        size = f"keeps {self.kept:,} of {self.total:,} weights in {len(self.keep)} layers"
+        return f"Mask({size}, {self.sparsity:.2%} sparse)"
 
     def narrow(self, name: str, keep: Tensor) -> Mask:
         """The same mask with one layer cut further; what is removed already stays so."""

@@ -23,6 +23,10 @@ def test_counts() -> None:
     assert mask.per_layer == {"a": (2, 4), "b": (1, 2)}
 
 
+def test_in_a_notebook_it_says_what_it_keeps_and_not_every_bit() -> None:
+    assert repr(mask_of([1, 0, 0, 1], [0, 1])) == "Mask(keeps 3 of 6 weights in 2 layers, 50.00% sparse)"
+
+
 def test_dense_keeps_zeros_and_from_weights_does_not() -> None:
     layers = layers_of([0.0, 1.0, -0.0], [2.0])
 
