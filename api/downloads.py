@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.errors import Problem
 from api.ranges import Span, Unsatisfiable, matches, repr_digest, span_of
@@ -48,17 +49,27 @@ def send(
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=media_type)
     # Opened before the answer begins: a file that can't be read is then a problem and no broken stream.
-    pieces = _pieces(store.open(sha256), wanted)
-    return StreamingResponse(pieces, status_code=status, headers=headers, media_type=media_type)
+    return _Sending(store.open(sha256), wanted, status_code=status, headers=headers, media_type=media_type)
+
+
+class _Sending(StreamingResponse):
+    """A part of a file, which is closed also where the reader goes away in the middle of it."""
+
+    def __init__(self, file: BinaryIO, span: Span, **answer: Any) -> None:
+        super().__init__(_pieces(file, span), **answer)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 def _pieces(file: BinaryIO, span: Span) -> Iterator[bytes]:
-    with file:
-        file.seek(span.first)
-        left = span.length
-        while left > 0:
-            piece = file.read(min(left, PIECE_BYTES))
-            if not piece:
-                raise OSError("a stored file ended too early")
-            left -= len(piece)
-            yield piece
+    file.seek(span.first)
+    left = span.length
+    while left > 0:
+        piece = file.read(min(left, PIECE_BYTES))
+        if not piece:
+            raise OSError("a stored file ended too early")
+        left -= len(piece)
+        yield piece

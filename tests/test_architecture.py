@@ -86,7 +86,16 @@ def test_nothing_connects_at_import(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["purlkit", "purlkit.spec", "purlkit.results", "purlkit.zoo.catalog", "api.main", "services.dispatcher"]
+    "module",
+    [
+        "purlkit",
+        "purlkit.spec",
+        "purlkit.results",
+        "purlkit.zoo.catalog",
+        "purlkit.client",
+        "api.main",
+        "services.dispatcher",
+    ],
 )
 def test_importing_it_loads_neither_torch_nor_ray(module: str) -> None:
     code = f"import {module}, sys; print([m for m in ('torch', 'ray', 'torchvision', 'gymnasium') if m in sys.modules])"

@@ -1,0 +1,146 @@
+"""What the service tells of a job, as typed records. What they don't know they keep: a newer service may say more."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Told(BaseModel):
+    """A part of an answer."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Progress(Told):
+    fraction: float
+    phase: str
+    episode: int | None = None
+    episodes: int | None = None
+    accuracy: float | None = None
+    sparsity: float | None = None
+    eta_seconds: float | None = None
+
+
+class Attempt(Told):
+    number: int
+    state: str
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    reason: str | None = None
+
+
+class Candidate(Told):
+    """One pruned network of the race."""
+
+    method: str
+    variant: str | None = None
+    sparsity: float
+    accuracy: float
+    select_accuracy: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.variant}" if self.variant else self.method
+
+
+class Winner(Told):
+    method: str
+    variant: str | None = None
+
+
+class Accuracy(Told):
+    """Of the winner, on the test split."""
+
+    dense: float
+    pruned: float
+    fine_tuned: float
+
+
+class Checkpoint(Told):
+    sha256: str
+    bytes: int
+    href: str
+
+
+class Result(Told):
+    winner: Winner
+    verdict: str
+    targets_met: bool
+    sparsity: float
+    accuracy: Accuracy
+    candidates: tuple[Candidate, ...] = ()
+    checkpoint: Checkpoint
+
+
+class Error(Told):
+    code: str
+    message: str
+
+
+class JobRecord(Told):
+    """A job as it was when the service was asked."""
+
+    id: str
+    name: str | None = None
+    state: str
+    requested: str | None = None
+    phase: str | None = None
+    pending_reason: str | None = None
+    queue_position: int | None = None
+    spec: dict[str, Any]
+    fingerprint: str
+    progress: Progress | None = None
+    attempts: tuple[Attempt, ...] = ()
+    result: Result | None = None
+    error: Error | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Event(Told):
+    """One thing that happened to a job; `seq` counts within the job."""
+
+    seq: int
+    type: str
+    at: datetime
+    data: dict[str, Any]
+
+
+class Episode(Told):
+    """One walk of the search over the network."""
+
+    index: int
+    kind: str
+    attempt: int
+    actions: tuple[int, ...]
+    rewards: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    sparsities: tuple[float, ...]
+    seconds: float
+
+
+class Artifact(Told):
+    name: str
+    sha256: str
+    bytes: int
+    media_type: str
+    href: str
+
+
+class Uploaded(Told):
+    """Weights that the service has; name them in a spec by their sha256."""
+
+    sha256: str
+    bytes: int
+    tensors: int
