@@ -1,0 +1,1 @@
+"""`purl`: the command line over the service. A command imports what it needs when it runs: help comes at once."""
