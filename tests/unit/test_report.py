@@ -1,0 +1,114 @@
+"""The report: one file that says all of it, opens from a disk, and that nobody's words can break."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from purlkit.report.charts import front, histogram, learning, pareto
+from purlkit.report.page import render
+from purlkit.report.svg import Plot, around, ticks
+from purlkit.results import Candidate, Episode, Result
+from services.testing import a_blob, a_result, a_spec, an_episode
+
+
+def a_candidate(method: str, sparsity: float, accuracy: float) -> Candidate:
+    told = {"method": method, "sparsity": sparsity, "accuracy": accuracy}
+    return a_result(a_blob(b"network")).candidates[0].model_copy(update=told)
+
+
+def a_report(**changes: object) -> str:
+    result: Result = a_result(a_blob(b"network")).model_copy(update={"splits": {"test": 297}, **changes})
+    episodes = [Episode.model_validate(an_episode(k, accuracy=k / 10).data, strict=False) for k in range(10)]
+    return render("job_1", a_spec(name="mine"), result, episodes)
+
+
+def test_it_says_the_verdict_first_and_everything_it_stands_on() -> None:
+    html = a_report(verdict="LAMP beat PuRL by 1.4 points")
+
+    said = html[html.index("<h1>") :]
+    assert said.index("LAMP beat PuRL by 1.4 points") < said.index("Candidates")
+    for fact in ("297 test images", "search.agent.gamma", a_spec(name="mine").fingerprint, "global magnitude", "fc"):
+        assert fact in said
+
+
+def test_it_asks_nothing_of_a_network_and_runs_no_script() -> None:
+    html = a_report()
+
+    assert re.findall(r"(?:src=|href|url\(|@import)", html) == []
+    assert "<script" not in html
+    assert "default-src &#39;none&#39;" in html or "default-src 'none'" in html
+
+
+def test_what_others_wrote_is_text() -> None:
+    assert "<script>" not in a_report(verdict="<script>alert(1)</script>")
+
+
+OPTIONAL = {"td", "th", "tr", "thead", "tbody", "li"}  # HTML lets their ends be left out
+EMPTY = {"meta", "path", "rect", "circle", "polyline", "polygon"}
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in EMPTY | OPTIONAL:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        assert tag in EMPTY
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in OPTIONAL:
+            assert self.open.pop() == tag
+
+
+def test_its_tags_are_whole() -> None:
+    tags = Tags()
+
+    tags.feed(a_report())
+
+    assert tags.open == []
+
+
+def test_the_front_is_what_nothing_beats_in_both() -> None:
+    a, b, c, d = (a_candidate(*one) for one in (("a", 0.5, 0.9), ("b", 0.9, 0.8), ("c", 0.9, 0.85), ("d", 0.7, 0.84)))
+
+    assert front([a, b, c, d]) == [a, c]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0.86, 0.94, [0.86, 0.88, 0.9, 0.92, 0.94]),
+        (-9, -6, [-9, -8.5, -8, -7.5, -7, -6.5, -6]),
+        (0, 56, [0, 10, 20, 30, 40, 50]),
+    ],
+)
+def test_ticks_are_round_and_within(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high) == expected
+
+
+def test_a_range_of_equal_values_still_has_a_width() -> None:
+    for values in ([0.5, 0.5], [0.0]):
+        low, high = around(values)
+        assert low < values[0] < high
+
+
+def test_points_lie_where_their_numbers_say() -> None:
+    plot = Plot((0, 10), (0, 1), "a plot", width=72 + 100, height=54 + 100)
+
+    assert plot.at((0, 0)) == (56, 114)
+    assert plot.at((10, 1)) == (156, 14)
+    assert plot.at((5, 0.25)) == (106, 89)
+
+
+def test_pictures_of_little_are_drawn_too() -> None:
+    assert learning([], 0) == []
+    assert "<svg" in pareto([a_candidate("lamp", 0.9, 0.9)], dense=0.9).__html__()
+    assert "polygon" in histogram((-1, 1), [0, 4, 0], "layer").__html__()
