@@ -55,11 +55,11 @@ class Tags(HTMLParser):
         super().__init__()
         self.open: list[str] = []
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002
         if tag not in EMPTY | OPTIONAL:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag: str, attrs: object) -> None:
+    def handle_startendtag(self, tag: str, attrs: object) -> None:  # noqa: ARG002
         assert tag in EMPTY
 
     def handle_endtag(self, tag: str) -> None:
