@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from purlkit.baselines.amc import amc, clip_to_budget, noise
-from purlkit.baselines.ddpg import DDPG
+from purlkit.baselines.ddpg import BATCH, DDPG
 from purlkit.baselines.random_policies import random_policies
 from purlkit.baselines.scoring import by_reward_split
 from purlkit.checkpoint import fingerprint
@@ -145,6 +145,16 @@ def test_exploration_stays_within_bounds_and_has_the_width_asked_for() -> None:
     assert float(narrow.std()) == pytest.approx(0.05, abs=0.005)
     # A normal distribution of width 1/2 around 1/2, cut at one deviation to either side: 0.5 * 0.5396 is what is left.
     assert float(wide.std()) == pytest.approx(0.27, abs=0.01)
+
+
+@pytest.mark.parametrize(("steps", "learns"), [(BATCH - 1, False), (BATCH, True)])
+def test_the_agent_learns_from_as_soon_as_there_is_a_batch(steps: int, learns: bool) -> None:
+    agent, state = DDPG(2, capacity=200, seed=0), torch.ones(2)
+    before = agent.act(state, 0)
+
+    agent.learn_from(torch.rand(steps, 2), torch.rand(steps), 1.0)
+
+    assert (agent.act(state, 0) != before) == learns
 
 
 def test_the_actor_learns_the_number_that_pays() -> None:
