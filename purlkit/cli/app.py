@@ -211,6 +211,23 @@ def push(
         print(uploaded.sha256)
 
 
+@weights_app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="a checkpoint that torch.save wrote")],
+    target: Annotated[Path, typer.Argument(help="the safetensors file to write")],
+    json: AsJson = False,
+) -> None:
+    """Turn a torch checkpoint into safetensors, here on this machine: the service takes no pickles."""
+    with speaking():
+        from purlkit.cli import convert as converting
+
+        tensors = converting.convert(source, target)
+        if json:
+            as_json({"path": str(target), "tensors": tensors})
+        else:
+            print(f"{target}  {tensors} tensors, {size(target.stat().st_size)}")
+
+
 @app.command()
 def models(url: Url = None, json: AsJson = False) -> None:
     """The networks that the service can prune."""
