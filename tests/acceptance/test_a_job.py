@@ -15,7 +15,7 @@ from purlkit import Mask, prunable_layers
 from purlkit.spec import Dataset
 from purlkit.training.evaluate import accuracy
 from purlkit.verdict import NAMES
-from purlkit.zoo import catalog, datasets, models
+from purlkit.zoo import catalog, datasets, small
 from tests.acceptance.running import SMALL_JOB, RunningService, serving
 
 pytestmark = pytest.mark.acceptance
@@ -32,7 +32,7 @@ def done(service: RunningService) -> dict[str, Any]:
 
 
 def the_model() -> torch.nn.Module:
-    return models.mlp(hidden=32)
+    return small.mlp(hidden=32)
 
 
 def test_the_job_succeeds_with_a_result_that_adds_up(done: dict[str, Any]) -> None:

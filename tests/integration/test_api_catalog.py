@@ -17,6 +17,7 @@ def test_models_with_their_arguments(service: Service) -> None:
     models = {model["name"]: model for model in service.http.get("/models").json()["data"]}
 
     assert set(models) == set(catalog.MODELS)
+    assert len(service.http.get("/models", params={"provider": "torchvision"}).json()["data"]) == 80
     assert models["digits-resnet"]["dataset"] == "digits"
     assert models["digits-resnet"]["options"]["width"] | {"about": ""} == {
         "default": 16,
@@ -36,7 +37,8 @@ def test_a_data_set_is_available_when_its_files_are_here(service: Service) -> No
     after = cifar10()
     shutil.rmtree(service.settings.datasets_dir)
 
-    assert before == (False, "put cifar-10-batches-py into the data root")
+    assert before == (False, catalog.DATASETS["cifar10"].layout)
+    assert "cifar-10-batches-py with data_batch_1" in catalog.DATASETS["cifar10"].layout
     assert after == (True, None)
 
 

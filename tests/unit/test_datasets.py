@@ -87,7 +87,7 @@ def write_cifar10(root: Path) -> type[CIFAR10]:
 def test_cifar10_in_its_real_format(tmp_path: Path) -> None:
     reader = write_cifar10(tmp_path)
 
-    splits = datasets.cifar10(tmp_path, held_out=5, reader=reader)
+    splits = datasets.cifar(tmp_path, "cifar10", reader, held_out=5)
 
     assert splits.sizes == {"train": 10, "reward": 5, "select": 5, "test": 4}
     assert all(part.x.shape[1:] == (3, 32, 32) for part in parts(splits))
@@ -99,7 +99,7 @@ def test_cifar10_keeps_images_and_labels_together_and_the_official_test_apart(tm
     reader = write_cifar10(tmp_path)
     train, test = reader(str(tmp_path), train=True), reader(str(tmp_path), train=False)
 
-    splits = datasets.cifar10(tmp_path, held_out=5, reader=reader)
+    splits = datasets.cifar(tmp_path, "cifar10", reader, held_out=5)
 
     raw = torch.as_tensor(test.data).permute(0, 3, 1, 2).float()
     scale = splits.test.x.std((0, 2, 3), keepdim=True) / raw.std((0, 2, 3), keepdim=True)
@@ -129,4 +129,4 @@ def test_damaged_files_are_not_read(tmp_path: Path) -> None:
         file.write(b"!")
 
     with pytest.raises(MissingData, match="missing or damaged"):
-        datasets.cifar10(tmp_path, held_out=5, reader=reader)
+        datasets.cifar(tmp_path, "cifar10", reader, held_out=5)
