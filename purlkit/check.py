@@ -108,7 +108,7 @@ def _reasons_against_weights(
                 raise MissingWeights("these weights are not here", at="/model/weights", remedy="upload them again")
             load_into(model, read(file)[0])
         elif spec.model.weights == "pretrained":
-            load_into(model, pretrained.read(spec.model, data_root, download=download))
+            pretrained.load(model, spec.model, data_root, download=download)
     except PurlError as error:
         return [error]
     return []

@@ -49,7 +49,7 @@ def dense_baseline(job: Attempt, splits: Splits, uploaded: Path | None) -> Dense
     elif uploaded is not None:
         checkpoint.load_into(model, checkpoint.read(uploaded)[0])
     elif job.spec.model.weights == "pretrained":
-        checkpoint.load_into(model, pretrained.read(job.spec.model, job.datasets_dir))
+        pretrained.load(model, job.spec.model, job.datasets_dir)
     else:
         _train(job, model, splits)
     dense = Dense(

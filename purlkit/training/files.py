@@ -78,14 +78,14 @@ class ImageFiles:
             yield batch.result()
 
     def _read(self, index: Tensor, draws: Sequence[list[float] | None], pool: ThreadPoolExecutor) -> Images:
-        pixels = torch.empty(len(index), 3, self.size, self.size).contiguous(memory_format=torch.channels_last)
+        pixels = np.empty((len(index), self.size, self.size, 3), np.uint8)
 
         def read(place: int, number: int, view: list[float] | None) -> None:
-            pixels[place] = torch.from_numpy(self._pixels(self.paths[number], view)).permute(2, 0, 1)
+            pixels[place] = self._pixels(self.paths[number], view)
 
         for _ in pool.map(read, range(len(index)), index.tolist(), draws):
             pass
-        x = (pixels / 255 - MEAN) / STD
+        x = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - MEAN) / STD
         return Images(x.to(self.device), self.y[index].to(self.device))
 
     def _pixels(self, path: str, draws: list[float] | None) -> NDArray[np.uint8]:
@@ -101,7 +101,7 @@ class ImageFiles:
                 f"the image {path} can't be read", at="/dataset/name", remedy="replace it, or take it out of its folder"
             ) from error
         pixels = np.array(shown)
-        return pixels if draws is None or draws[4] < 0.5 else pixels[:, ::-1].copy()
+        return pixels if draws is None or draws[4] < 0.5 else pixels[:, ::-1]
 
 
 def _readers() -> ThreadPoolExecutor:

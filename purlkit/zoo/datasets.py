@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import pkgutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from purlkit import spec
 from purlkit.training.augment import crop_and_mirror
 from purlkit.training.data import Splits
 from purlkit.zoo import catalog
+from purlkit.zoo.fetching import alone
 from purlkit.zoo.splitting import missing, normalised, shuffled
 
 if TYPE_CHECKING:
@@ -31,18 +30,9 @@ def load(dataset: spec.Dataset, root: Path, *, device: torch.device | str = "cpu
     loader: Callable[..., Splits] = pkgutil.resolve_name(entry.loader)
     options = {name: option.default for name, option in entry.options.items()} | dict(dataset.kwargs)
     if download and entry.downloads:
-        with _alone(root):
+        with alone(root):
             return loader(root, download=True, **options).to(device)
     return loader(root, **options).to(device)
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Two processes that fetch the same file would write into each other's."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".download.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def digits(root: Path) -> Splits:  # noqa: ARG001 - the images come inside scikit-learn

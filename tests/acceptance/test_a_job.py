@@ -143,3 +143,13 @@ class TestDryRun:
 
         assert [reason["code"] for reason in report["reasons"]] == ["missing_data"]
         assert len(report["layers"]) == 3
+
+    @pytest.mark.parametrize(("name", "layers"), [("resnet50", 54), ("efficientnet_b2", 116)])
+    def test_the_layers_of_large_networks(self, service: RunningService, name: str, layers: int) -> None:
+        images = {"name": "procedural", "kwargs": {"shape": [3, 224, 224], "classes": 1000}}
+
+        report = self.ask(service, model={"name": name}, dataset=images)
+
+        assert report["runnable"] is True, report["reasons"]
+        assert len(report["layers"]) == layers
+        assert report["steps"] == (12 + 2) * layers
