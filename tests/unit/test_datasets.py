@@ -214,13 +214,11 @@ def test_what_is_missing_is_fetched_where_that_is_allowed(tmp_path: Path) -> Non
     assert splits.sizes == {"train": 10, "reward": 5, "select": 5, "test": 4}
 
 
-def test_what_can_not_be_fetched_is_missing_with_its_layout(tmp_path: Path) -> None:
-    reader = type("Elsewhere", (CIFAR10,), {})
-
+def test_what_can_not_be_fetched_is_missing_with_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with served("nothing", b"") as url:
-        reader.url = url.replace("nothing", "absent")
+        monkeypatch.setattr(CIFAR10, "url", url.replace("nothing", "absent"))
         with pytest.raises(MissingData, match=r"can't be fetched.*cifar-10-batches-py"):
-            datasets.cifar(tmp_path, "cifar10", reader, download=True)
+            datasets.load(spec.Dataset(name="cifar10"), tmp_path / "new", download=True)
 
 
 def test_one_process_fetches_at_a_time(tmp_path: Path) -> None:

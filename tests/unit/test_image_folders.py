@@ -8,12 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+import purlkit
 from purlkit import spec
 from purlkit.errors import MissingData
 from purlkit.training.data import Images, Splits, batches, subset
 from purlkit.training.evaluate import accuracy
 from purlkit.training.files import MEAN, STD, ImageFiles
-from purlkit.zoo import datasets, folders
+from purlkit.training.loop import train
+from purlkit.zoo import datasets, folders, models
 
 COLOURS = {"n01": (200, 30, 30), "n02": (30, 200, 30), "n03": (30, 30, 200)}
 
@@ -115,6 +117,18 @@ def test_evaluation_takes_them_as_they_come(splits: Splits) -> None:
             return (x * STD + MEAN).mean((2, 3))
 
     assert accuracy(Reddest(), splits.test) == 1.0
+
+
+def test_a_search_and_a_training_run_on_files(splits: Splits) -> None:
+    network = models.build(spec.Model(name="digits-resnet", kwargs={"width": 4}), shape=(3, 16, 16), classes=3, seed=0)
+    settings = spec.Search(episodes=1, greedy_episodes=1, retrain=spec.Retrain(images=9))
+
+    found = purlkit.search(network, splits, sparsity=0.5, settings=settings)
+    found.apply(network)
+    train(network, splits.train, spec.Training(epochs=15, batch_size=10), seed=0, mask=found.mask)
+
+    assert found.mask.sparsity == pytest.approx(0.5, abs=1e-3)
+    assert accuracy(network, splits.test) > 0.8
 
 
 def test_an_image_folder_of_the_operators_own(tmp_path: Path) -> None:
