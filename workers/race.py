@@ -13,6 +13,7 @@ import ray
 import torch
 
 from purlkit import checkpoint
+from purlkit.pruning import cost
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.results import Candidate
@@ -117,6 +118,7 @@ def fine_tune(
         on_batch=lambda: pulse.tick.remote(),
     )
     right = correct(model, splits.select)
+    uses = cost.weight_uses(model, splits.test.x[:1])
     candidate = Candidate(
         method=entrant.method,
         variant=entrant.variant,
@@ -126,7 +128,8 @@ def fine_tune(
         select_accuracy=right.double().mean().item(),
         images_seen=entrant.images + spec.fine_tune.epochs * len(splits.train),
         seconds=entrant.seconds + time.monotonic() - began,
-        layers=entrant.mask.report(layers, entrant.alphas),
+        layers=entrant.mask.report(layers, entrant.alphas, uses),
+        cost=cost.cost(model, entrant.mask, uses),
         mask_sha256=entrant.mask.sha256,
         note=entrant.note,
     )

@@ -51,6 +51,21 @@ class LayerReport(Layer):
     kept: int = Field(ge=0)
     sparsity: Fraction
     alpha: float | None = Field(None, ge=0, description="the cut in the criterion's unit, where a policy chose it")
+    multiply_adds: int | None = Field(None, ge=0, description="of the dense layer, for one image")
+    multiply_adds_kept: int | None = Field(None, ge=0, description="those with weights that are kept")
+
+
+class Cost(Record):
+    """What pruning saves on paper: no hardware is faster for single zeros. All numbers are of one image."""
+
+    parameters: int = Field(ge=1, description="of the dense network: biases and norms too")
+    parameters_kept: int = Field(ge=1, description="the same less the weights removed")
+    multiply_adds: int = Field(ge=1, description="of convolutions and linear layers, dense")
+    multiply_adds_kept: int = Field(ge=1, description="those with weights that are kept")
+    compression: float = Field(ge=1, description="parameters / parameters_kept: the denominator is all parameters")
+    compression_prunable: float = Field(ge=1, description="the same of the prunable weights alone: 1 / (1 - sparsity)")
+    speed_up: float = Field(ge=1, description="theoretical: multiply_adds / multiply_adds_kept")
+    flops_pruned: Fraction = Field(description="share of the multiply-adds removed, as papers print it")
 
 
 class Candidate(Record):
@@ -65,6 +80,7 @@ class Candidate(Record):
     images_seen: int = Field(ge=0, description="training images the method cost: search and fine-tuning")
     seconds: float = Field(ge=0, description="wall time of the same")
     layers: tuple[LayerReport, ...] = Field(strict=False)
+    cost: Cost | None = None
     mask_sha256: Sha256 = Field(description="of which weights are kept: equal for equal masks, bit for bit")
     note: str | None = Field(None, description="what a reader must know, for example why the target was missed")
 
@@ -95,6 +111,7 @@ class Result(Record):
     targets_met: bool
     sparsity: Fraction
     prunable_weights: int = Field(ge=1, description="the denominator of every sparsity")
+    flops: Cost | None = Field(None, description="of the winner, from the weights in its file")
     accuracy: Accuracy
     candidates: tuple[Candidate, ...] = Field(strict=False)
     checkpoint: CheckpointRef
