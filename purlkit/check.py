@@ -48,6 +48,8 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckRepor
     try:
         splits = datasets.load(spec.data, data_root).with_reward_images(spec.search.reward_images)
         subset(splits.train, spec.search.retrain.images, seed=0)
+        if spec.fine_tune.batch_norm_images is not None:
+            subset(splits.train, spec.fine_tune.batch_norm_images, seed=0, at="/fine_tune/batch_norm_images")
     except PurlError as error:
         reasons.append(error)
         splits = None

@@ -29,7 +29,7 @@ from purlkit.results import (
 )
 from purlkit.spec import JobSpec
 from purlkit.training.data import Splits
-from purlkit.training.evaluate import accuracy
+from purlkit.training.evaluate import accuracy, top5_accuracy
 from purlkit.verdict import Choice, sentence
 from purlkit.zoo import models
 from workers.attempt import Attempt
@@ -63,6 +63,7 @@ class Counted:
 
     mask: Mask
     accuracy: float
+    top5_accuracy: float | None
     cost: Cost
 
 
@@ -75,7 +76,8 @@ def verify(job: Attempt, splits: Splits, path: Path, winner: Candidate) -> Count
     measured = accuracy(model, splits.test)
     _compare("sparsity", mask.sparsity, winner.sparsity)
     _compare("test accuracy", measured, winner.accuracy)
-    return Counted(mask, measured, cost(model, mask, weight_uses(model, splits.test.x[:1])))
+    top5 = top5_accuracy(model, splits.test)
+    return Counted(mask, measured, top5, cost(model, mask, weight_uses(model, splits.test.x[:1])))
 
 
 def _compare(what: str, now: float, before: float) -> None:
@@ -105,6 +107,7 @@ def result_of(
         prunable_weights=counted.mask.total,
         flops=counted.cost,
         accuracy=Accuracy(dense=dense.test_accuracy, pruned=winner.accuracy_pruned, fine_tuned=counted.accuracy),
+        top5_accuracy=counted.top5_accuracy,
         candidates=tuple(finisher.contender.candidate for finisher in finishers),
         checkpoint=CheckpointRef(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)),
         dense_sha256=dense.sha256,

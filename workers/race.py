@@ -19,7 +19,9 @@ from purlkit.pruning.masks import Mask
 from purlkit.results import Candidate
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
-from purlkit.training.evaluate import accuracy, correct
+from purlkit.training.batchnorm import reestimate
+from purlkit.training.data import subset
+from purlkit.training.evaluate import accuracy, correct, top5_accuracy
 from purlkit.training.loop import train
 from purlkit.verdict import Contender
 from purlkit.zoo import datasets, models
@@ -108,6 +110,8 @@ def fine_tune(
 
     began = time.monotonic()
     entrant.mask.apply(layers)
+    if spec.fine_tune.batch_norm_images is not None:
+        reestimate(model, subset(splits.train, spec.fine_tune.batch_norm_images, seed))
     accuracy_pruned = accuracy(model, splits.test)
     train(
         model,
@@ -125,6 +129,7 @@ def fine_tune(
         sparsity=entrant.mask.sparsity,
         accuracy_pruned=accuracy_pruned,
         accuracy=accuracy(model, splits.test),
+        top5_accuracy=top5_accuracy(model, splits.test),
         select_accuracy=right.double().mean().item(),
         images_seen=entrant.images + spec.fine_tune.epochs * len(splits.train),
         seconds=entrant.seconds + time.monotonic() - began,

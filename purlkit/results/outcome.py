@@ -69,13 +69,16 @@ class Cost(Record):
 
 
 class Candidate(Record):
-    """One pruned network of the race; every accuracy is top-1."""
+    """One pruned network of the race; every accuracy is top-1 where its name does not say top-5."""
 
     method: str
     variant: Literal["mean", "best"] | None = None
     sparsity: Fraction
     accuracy_pruned: Fraction = Field(description="before fine-tuning, test split")
     accuracy: Fraction = Field(description="after fine-tuning, test split")
+    top5_accuracy: Fraction | None = Field(
+        None, description="after fine-tuning, test split; null with 5 classes or fewer"
+    )
     select_accuracy: Fraction = Field(description="after fine-tuning, select split: what the choice was made by")
     images_seen: int = Field(ge=0, description="training images the method cost: search and fine-tuning")
     seconds: float = Field(ge=0, description="wall time of the same")
@@ -113,6 +116,7 @@ class Result(Record):
     prunable_weights: int = Field(ge=1, description="the denominator of every sparsity")
     flops: Cost | None = Field(None, description="of the winner, from the weights in its file")
     accuracy: Accuracy
+    top5_accuracy: Fraction | None = Field(None, description="of the winner, test split; null with 5 classes or fewer")
     candidates: tuple[Candidate, ...] = Field(strict=False)
     checkpoint: CheckpointRef
     dense_sha256: Sha256

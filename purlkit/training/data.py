@@ -86,12 +86,12 @@ def splits_of(data: Splits | tuple[Tensor, Tensor]) -> Splits:
     return Splits(images[order[reward:]], images[order[:reward]], images[:0], images[:0])
 
 
-def subset(train: Images, n: int, seed: int) -> Images:
-    """The fixed retraining subset: the first n of a seeded shuffle of the training split."""
+def subset(train: Images, n: int, seed: int, *, at: str = "/search/retrain/images") -> Images:
+    """A fixed subset, as for retraining: the first n of a seeded shuffle of the training split."""
     if n > len(train):
         raise NotEnoughData(
             f"the training split has {len(train)} images",
-            at="/search/retrain/images",
+            at=at,
             remedy=f"ask for at most {len(train)}",
         )
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""Top-1 accuracy."""
+"""Top-1 and top-5 accuracy."""
 
 from __future__ import annotations
 
@@ -23,19 +23,32 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
             module.training = was
 
 
-def correct(model: nn.Module, images: Images, batch: int = 1000, on_batch: Callable[[], None] | None = None) -> Tensor:
-    """For each image whether the model names its class. An answer that is not finite is wrong."""
+def correct(
+    model: nn.Module, images: Images, batch: int = 1000, on_batch: Callable[[], None] | None = None, *, top: int = 1
+) -> Tensor:
+    """For each image whether its class is among the `top` that the model ranks first.
+
+    An answer that is not finite is wrong.
+    """
     right = torch.empty(len(images), dtype=torch.bool, device=images.device)
     with mode(model, training=False), torch.inference_mode():
         for start in range(0, len(images), batch):
             part = slice(start, start + batch)
             answers = model(images.x[part])
-            right[part] = (answers.argmax(1) == images.y[part]) & answers.isfinite().all(1)
+            named = answers.argmax(1, keepdim=True) if top == 1 else answers.topk(top).indices
+            right[part] = (named == images.y[part, None]).any(1) & answers.isfinite().all(1)
             if on_batch is not None:
                 on_batch()
     return right
 
 
-def accuracy(model: nn.Module, images: Images, on_batch: Callable[[], None] | None = None) -> float:
-    """Share of the images whose class the model names."""
-    return int(correct(model, images, on_batch=on_batch).sum()) / len(images)
+def accuracy(model: nn.Module, images: Images, on_batch: Callable[[], None] | None = None, *, top: int = 1) -> float:
+    """Share of the images whose class is among the `top` that the model ranks first."""
+    return int(correct(model, images, on_batch=on_batch, top=top).sum()) / len(images)
+
+
+def top5_accuracy(model: nn.Module, images: Images, on_batch: Callable[[], None] | None = None) -> float | None:
+    """None where there are 5 classes or fewer, for then every answer would be right."""
+    with mode(model, training=False), torch.inference_mode():
+        classes = model(images.x[:1]).shape[1]
+    return accuracy(model, images, on_batch, top=5) if classes > 5 else None
