@@ -32,6 +32,7 @@ from purlkit.training.data import Splits
 from purlkit.training.evaluate import accuracy, top5_accuracy
 from purlkit.verdict import Choice, sentence
 from purlkit.zoo import models
+from workers import files
 from workers.attempt import Attempt
 from workers.dense import Dense
 from workers.race import Entrant, Finisher
@@ -128,7 +129,7 @@ def targets_met(spec: JobSpec, *, sparsity: float, accuracy: float, dense: float
     return accuracy >= lowest and abs(sparsity - targets.sparsity) <= SPARSITY_TOLERANCE
 
 
-def stage(job: Attempt, path: Path, result: Result, entrants: list[Entrant]) -> Finish:
+def stage(job: Attempt, path: Path, result: Result, entrants: list[Entrant], others: list[str]) -> Finish:
     """Send the files; the service shows them when it accepts the finish that names them."""
     alphas = {entrant.name: entrant.alphas for entrant in entrants if entrant.alphas is not None}
     layers = {c.method: [layer.model_dump(mode="json") for layer in c.layers] for c in result.candidates}
@@ -137,4 +138,6 @@ def stage(job: Attempt, path: Path, result: Result, entrants: list[Entrant]) -> 
     job.link.put_artifact(CHECKPOINT, path, "application/octet-stream")
     for name in (POLICY, RESULT):
         job.link.put_artifact(name, job.scratch / name, "application/json")
-    return Finish(outcome=Outcome.SUCCEEDED, result=result, artifacts=(CHECKPOINT, POLICY, RESULT))
+    for name in others:
+        job.link.put_artifact(name, job.scratch / name, files.MEDIA_TYPES[name])
+    return Finish(outcome=Outcome.SUCCEEDED, result=result, artifacts=(CHECKPOINT, POLICY, RESULT, *others))

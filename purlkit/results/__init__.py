@@ -17,9 +17,12 @@ from purlkit.results.calls import (
 )
 from purlkit.results.outcome import (
     CHECKPOINT,
+    COMPRESSED,
     LOG,
+    ONNX,
     POLICY,
     RESULT,
+    WEIGHTS,
     Accuracy,
     Candidate,
     CheckpointRef,
@@ -33,12 +36,16 @@ from purlkit.results.outcome import (
     Winner,
 )
 from purlkit.results.reports import CheckReport, ErrorReport
+from purlkit.results.weights import LayerWeights, Spread, WeightsReport
 
 __all__ = [
     "CHECKPOINT",
+    "COMPRESSED",
     "LOG",
+    "ONNX",
     "POLICY",
     "RESULT",
+    "WEIGHTS",
     "Accuracy",
     "ArtifactName",
     "AttemptBrief",
@@ -57,11 +64,14 @@ __all__ = [
     "HeartbeatAnswer",
     "Layer",
     "LayerReport",
+    "LayerWeights",
     "Outcome",
     "Phase",
     "Progress",
     "Result",
     "SavedWork",
+    "Spread",
+    "WeightsReport",
     "Winner",
     "WorkerEvent",
     "WorkerEvents",

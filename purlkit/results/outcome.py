@@ -12,6 +12,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 # Every artifact of a job by its one name.
 CHECKPOINT = "pruned.safetensors"
+COMPRESSED = "pruned.safetensors.gz"
+ONNX = "pruned.onnx"
+WEIGHTS = "weights.json"
 POLICY = "policy.json"
 RESULT = "result.json"
 LOG = "attempt.log"
