@@ -63,7 +63,7 @@ def _remembered(parts: Parts, spec: JobSpec) -> CheckReport | None:
 def _can_lack_nothing(session: Session, spec: JobSpec) -> bool:
     chosen = spec.model.weights
     here = not isinstance(chosen, Uploaded) or weights.find(session, chosen.sha256) is not None
-    return here and not catalog.dataset(spec.data.name).files
+    return here and chosen != "pretrained" and not catalog.dataset(spec.data.name).files
 
 
 async def _check(parts: Parts, spec: JobSpec) -> CheckReport:
@@ -95,6 +95,7 @@ def _launch(parts: Parts, spec: JobSpec) -> tuple[str, Path, Handle]:
         "PURL_CHECK": check_id,
         "PURL_TOKEN": token,
         "PURL_DATASETS_DIR": str(settings.datasets_dir),
+        "PURL_DOWNLOAD": "1" if settings.download else "",
         # A checker whose API was killed has nobody to end it.
         "PURL_CHECK_SECONDS": f"{settings.check_seconds:g}",
     }

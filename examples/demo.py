@@ -208,7 +208,7 @@ def measure_again(path: Path, job: dict[str, Any]) -> dict[str, Any]:
 
     from purlkit.spec import Dataset
     from purlkit.zoo.datasets import load
-    from purlkit.zoo.models import DigitsResNet
+    from purlkit.zoo.small import DigitsResNet
 
     torch.set_num_threads(1)
     model = DigitsResNet(channels=1, classes=10, width=16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -9,24 +10,24 @@ from torch import nn
 
 from purlkit.baselines.global_magnitude import minimum_weights
 from purlkit.checkpoint import load_into, read
-from purlkit.errors import MissingWeights, PurlError, ShapeMismatch
+from purlkit.errors import MissingWeights, NotEnoughResources, PurlError, ShapeMismatch
 from purlkit.pruning.layers import describe, prunable_layers
 from purlkit.pruning.ranking import sparsity_range, weights_to_keep
 from purlkit.results import CheckReport, ErrorReport
 from purlkit.spec import JobSpec, Uploaded
-from purlkit.training.data import Splits, subset
+from purlkit.training.data import Images, Splits
 from purlkit.training.evaluate import mode
-from purlkit.zoo import catalog, datasets, models
+from purlkit.zoo import catalog, datasets, models, pretrained
 
 # Dense snapshot, gradients and momentum stand beside the weights while a runner retrains.
 _COPIES_OF_WEIGHTS = 4
 
 
-def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckReport:
+def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: bool = False) -> CheckReport:
     """Builds the model, reads data and weights, and compares them with what the spec asks for.
 
     `weights` is the file of the upload that the spec names. Layers and range are told also when data or weights are
-    missing.
+    missing. `download` lets it fetch what is missing and public.
     """
     reasons: list[PurlError] = []
     try:
@@ -35,8 +36,7 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckRepor
     except PurlError as error:
         return CheckReport(runnable=False, reasons=(_report(error),))
 
-    if isinstance(spec.model.weights, Uploaded):
-        reasons += _reasons_against_weights(model, weights)
+    reasons += _reasons_against_weights(spec, model, weights, data_root, download=download)
     layers = prunable_layers(model)
     try:
         for stage in spec.sparsities:
@@ -45,14 +45,17 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckRepor
             minimum_weights(layers, spec.targets.sparsity, spec.minimum_threshold)
     except PurlError as error:
         reasons.append(error)
+    splits = None
     try:
-        splits = datasets.load(spec.data, data_root).with_reward_images(spec.search.reward_images)
-        subset(splits.train, spec.search.retrain.images, seed=0)
-        if spec.fine_tune.batch_norm_images is not None:
-            subset(splits.train, spec.fine_tune.batch_norm_images, seed=0, at="/fine_tune/batch_norm_images")
+        splits = datasets.load(spec.data, data_root, download=download)
+        splits.require(reward_images=spec.search.reward_images, subset=spec.search.retrain.images)
+        splits.require(batch_norm=spec.fine_tune.batch_norm_images or 0)
     except PurlError as error:
         reasons.append(error)
-        splits = None
+    memory = _memory(spec, model, splits)
+    if memory > (here := _memory_here()):
+        remedy = f"ask for a smaller model or fewer images; this machine has {here} bytes"
+        reasons.append(NotEnoughResources(f"a runner would need {memory} bytes of memory", at="/model", remedy=remedy))
 
     search = spec.search
     return CheckReport(
@@ -62,20 +65,31 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckRepor
         prunable_weights=sum(layer.weight.numel() for layer in layers),
         sparsity_range=sparsity_range(layers),
         steps=(search.episodes + search.greedy_episodes) * len(layers) * len(spec.sparsities),
-        memory_bytes=_memory(spec, model, splits),
+        memory_bytes=memory,
     )
 
 
 def _build(spec: JobSpec) -> nn.Module:
-    """The spec's model for its data's shape, with fresh weights; raises ShapeMismatch if they don't go together."""
-    entry = catalog.dataset(spec.data.name)
+    """The spec's model for its data's shape; raises ShapeMismatch if they don't go together.
+
+    On the meta device, where weights have shapes and no values: a dry run of any network takes no memory. Some
+    builders look at values, and those are given them.
+    """
     try:
-        model = models.build_for(spec)
+        return _tried(spec, "meta")
+    except ShapeMismatch:
+        return _tried(spec, "cpu")
+
+
+def _tried(spec: JobSpec, device: str) -> nn.Module:
+    entry, kwargs = catalog.dataset(spec.data.name), spec.data.kwargs
+    try:
+        model = models.build_for(spec, device=device)
         with mode(model, training=False), torch.inference_mode():
-            answer = model(torch.zeros(1, *entry.shape))
-    except (RuntimeError, ValueError) as error:
+            answer = model(torch.zeros(1, *entry.shape_with(kwargs), device=device))
+    except (RuntimeError, ValueError, AssertionError) as error:
         raise _mismatch() from error
-    if answer.shape != (1, entry.classes):
+    if answer.shape != (1, entry.classes_with(kwargs)):
         raise _mismatch()
     return model
 
@@ -86,11 +100,16 @@ def _mismatch() -> ShapeMismatch:
     )
 
 
-def _reasons_against_weights(model: nn.Module, file: Path | None) -> list[PurlError]:
-    if file is None:
-        return [MissingWeights("these weights are not here", at="/model/weights", remedy="upload them again")]
+def _reasons_against_weights(
+    spec: JobSpec, model: nn.Module, file: Path | None, data_root: Path, *, download: bool
+) -> list[PurlError]:
     try:
-        load_into(model, read(file)[0])
+        if isinstance(spec.model.weights, Uploaded):
+            if file is None:
+                raise MissingWeights("these weights are not here", at="/model/weights", remedy="upload them again")
+            load_into(model, read(file)[0])
+        elif spec.model.weights == "pretrained":
+            pretrained.load(model, spec.model, data_root, download=download)
     except PurlError as error:
         return [error]
     return []
@@ -98,9 +117,19 @@ def _reasons_against_weights(model: nn.Module, file: Path | None) -> list[PurlEr
 
 def _memory(spec: JobSpec, model: nn.Module, splits: Splits | None) -> int:
     weights = sum(int(tensor.nbytes) for tensor in model.state_dict().values())
-    channels, height, width = catalog.dataset(spec.data.name).shape
-    images = sum(splits.sizes.values()) if splits else spec.search.retrain.images
-    return _COPIES_OF_WEIGHTS * weights + 4 * channels * height * width * images
+    image = 4 * torch.Size(catalog.dataset(spec.data.name).shape_with(spec.data.kwargs)).numel()
+    search = spec.search
+    if splits is None:
+        return _COPIES_OF_WEIGHTS * weights + image * search.retrain.images
+    parts = (splits.train, splits.reward, splits.select, splits.test)
+    # The search's two parts are brought into memory where they are not in it yet.
+    fetched = 0 if isinstance(splits.reward, Images) else search.reward_images or len(splits.reward)
+    images = image * (search.retrain.images + fetched)
+    return _COPIES_OF_WEIGHTS * weights + sum(part.nbytes for part in parts) + images
+
+
+def _memory_here() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _report(error: PurlError) -> ErrorReport:

@@ -20,7 +20,7 @@ from purlkit.results import Episode, EpisodeKind
 from purlkit.rewards import REWARDS, not_reached
 from purlkit.seeds import derive
 from purlkit.spec import Search
-from purlkit.training.data import Images
+from purlkit.training.data import Samples
 from purlkit.training.evaluate import accuracy
 from purlkit.training.loop import train
 
@@ -82,8 +82,8 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
     def __init__(
         self,
         model: nn.Module,
-        subset: Images,
-        reward_images: Images,
+        subset: Samples,
+        reward_images: Samples,
         *,
         search: Search,
         target_accuracy: float,

@@ -79,6 +79,12 @@ class MissingData(PurlError):
     code = "missing_data"
 
 
+class MissingPackage(PurlError):
+    """What the model is built with is an optional part that is not installed."""
+
+    code = "missing_package"
+
+
 class WeightsDontFit(PurlError):
     """The uploaded weights belong to another architecture, or are not finite."""
 

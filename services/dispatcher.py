@@ -177,6 +177,7 @@ class Dispatcher:
             "PURL_TOKEN": claim.token,
             "PURL_DATASETS_DIR": str(self._settings.datasets_dir),
             "PURL_RAY_ADDRESS": self._settings.ray_address,
+            "PURL_DOWNLOAD": "1" if self._settings.download else "",
         }
 
     def _ask_all_to_drain(self) -> bool:

@@ -24,6 +24,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000  # 0 takes a free one
     public_url: str | None = None  # what workers call back; None: from the socket that the service listens on
+    download: bool = False  # whether workers may fetch public data and weights
     ray_address: str = ""  # empty: a Ray of its own for each job
     lease_seconds: float = 60.0  # an attempt that is silent for so long is given up
     heartbeat_seconds: float = 10.0
@@ -52,6 +53,7 @@ class Settings:
             host=read("PURL_HOST", cls.host, str),
             port=read("PURL_PORT", cls.port, _whole(0, 65_535)),
             public_url=read("PURL_PUBLIC_URL", cls.public_url, _http_url),
+            download=read("PURL_DOWNLOAD", cls.download, _switch),
             ray_address=read("PURL_RAY_ADDRESS", cls.ray_address, str),
             lease_seconds=read("PURL_LEASE_SECONDS", cls.lease_seconds, _seconds),
             heartbeat_seconds=read("PURL_HEARTBEAT_SECONDS", cls.heartbeat_seconds, _seconds),
@@ -97,6 +99,12 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _switch(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("use 1 or 0")
+    return text == "1"
 
 
 def _seconds(text: str) -> float:

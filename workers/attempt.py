@@ -32,6 +32,7 @@ class Attempt:
     datasets_dir: Path
     scratch: Path
     ray_address: str
+    download: bool = False  # whether it may fetch public data and weights
     _searching_since: float | None = field(default=None, init=False)
     _played_here: int = field(default=0, init=False)
 

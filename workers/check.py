@@ -1,7 +1,8 @@
 """`checking` by itself, for a dry run: `python -m workers.check`, through the same launcher as an attempt.
 
-PURL_URL, PURL_CHECK, PURL_TOKEN: where to report, as whom. PURL_DATASETS_DIR: the data root. PURL_CHECK_SECONDS: for
-how long anybody waits for the answer. PURL_SCRATCH_DIR: a folder of its own, which the launcher removes after it.
+PURL_URL, PURL_CHECK, PURL_TOKEN: where to report, as whom. PURL_DATASETS_DIR: the data root. PURL_DOWNLOAD: 1
+if what is missing there may be fetched. PURL_CHECK_SECONDS: for how long anybody waits for the answer.
+PURL_SCRATCH_DIR: a folder of its own, which the launcher removes after it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         if brief.weights_href is not None:
             weights = Path(environ["PURL_SCRATCH_DIR"]) / "uploaded.safetensors"
             weights.write_bytes(http.get(brief.weights_href).raise_for_status().content)
-        report = check(brief.spec, data_root=Path(environ["PURL_DATASETS_DIR"]), weights=weights)
+        download = environ.get("PURL_DOWNLOAD") == "1"
+        report = check(brief.spec, data_root=Path(environ["PURL_DATASETS_DIR"]), weights=weights, download=download)
         http.post(f"{path}/report", json=report.model_dump(mode="json")).raise_for_status()
     return 0
 

@@ -15,7 +15,7 @@ from purlkit.spec import TrainHere, Uploaded
 from purlkit.training.data import Splits
 from purlkit.training.evaluate import accuracy
 from purlkit.training.loop import train
-from purlkit.zoo import models
+from purlkit.zoo import models, pretrained
 from workers.attempt import Attempt
 
 SAVED = "dense"
@@ -48,6 +48,8 @@ def dense_baseline(job: Attempt, splits: Splits, uploaded: Path | None) -> Dense
         checkpoint.load_into(model, checkpoint.from_bytes(saved)[0])
     elif uploaded is not None:
         checkpoint.load_into(model, checkpoint.read(uploaded)[0])
+    elif job.spec.model.weights == "pretrained":
+        pretrained.load(model, job.spec.model, job.datasets_dir)
     else:
         _train(job, model, splits)
     dense = Dense(

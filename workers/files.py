@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
-
 from purlkit import checkpoint
 from purlkit.checkpoint.onnx_file import verify_onnx, write_onnx
 from purlkit.errors import CannotExport, VerificationFailed
 from purlkit.pruning.analysis import weights_report
 from purlkit.results import COMPRESSED, ONNX, WEIGHTS
+from purlkit.training.data import Samples
 from purlkit.zoo import models
 from workers.attempt import Attempt
 from workers.dense import Dense
@@ -21,11 +20,12 @@ MEDIA_TYPES = {COMPRESSED: "application/gzip", ONNX: "application/octet-stream",
 COMPARED = 16
 
 
-def others(job: Attempt, path: Path, images: Tensor) -> list[str]:
+def others(job: Attempt, path: Path, test: Samples) -> list[str]:
     """Writes the checkpoint gzipped and as ONNX. A file that reads otherwise than the checkpoint fails the job.
 
     A network that torch can't write as ONNX is published without that file, and an event says why.
     """
+    images = test[:COMPARED].x
     model, again = models.build_for(job.spec), models.build_for(job.spec)
     checkpoint.load(path, model)
     checkpoint.write_compressed(job.scratch / COMPRESSED, path.read_bytes())
@@ -33,11 +33,11 @@ def others(job: Attempt, path: Path, images: Tensor) -> list[str]:
     if checkpoint.fingerprint(again) != checkpoint.fingerprint(model):
         raise VerificationFailed("the gzipped checkpoint holds other weights than the checkpoint")
     try:
-        write_onnx(job.scratch / ONNX, model, images[:COMPARED])
+        write_onnx(job.scratch / ONNX, model, images)
     except CannotExport as reason:
         job.link.event("note", {"onnx": str(reason)})
         return [COMPRESSED]
-    verify_onnx(job.scratch / ONNX, model, images[:COMPARED])
+    verify_onnx(job.scratch / ONNX, model, images)
     return [COMPRESSED, ONNX]
 
 

@@ -28,7 +28,7 @@ def prune(job: Attempt) -> Finish:
 
     job.enter(Phase.CHECKING)
     uploaded = uploaded_weights(job)
-    report = check(spec, data_root=job.datasets_dir, weights=uploaded)
+    report = check(spec, data_root=job.datasets_dir, weights=uploaded, download=job.download)
     if not report.runnable:
         reason = report.reasons[0]
         raise Impossible(code=reason.code, message=reason.message, at=reason.at)
@@ -61,7 +61,7 @@ def prune(job: Attempt) -> Finish:
     result = publish.result_of(job, dense, splits, path, choice, finishers, entrants[0])
 
     job.enter(Phase.PUBLISH)
-    others = [*files.others(job, path, splits.test.x), *files.weights(job, dense, entrant, winner)]
+    others = [*files.others(job, path, splits.test), *files.weights(job, dense, entrant, winner)]
     return publish.stage(job, path, result, entrants, others)
 
 

@@ -78,7 +78,7 @@ def verify(job: Attempt, splits: Splits, path: Path, winner: Candidate) -> Count
     _compare("sparsity", mask.sparsity, winner.sparsity)
     _compare("test accuracy", measured, winner.accuracy)
     top5 = top5_accuracy(model, splits.test)
-    return Counted(mask, measured, top5, cost(model, mask, weight_uses(model, splits.test.x[:1])))
+    return Counted(mask, measured, top5, cost(model, mask, weight_uses(model, splits.test[:1].x)))
 
 
 def _compare(what: str, now: float, before: float) -> None:

@@ -122,7 +122,7 @@ def fine_tune(
         on_batch=lambda: pulse.tick.remote(),
     )
     right = correct(model, splits.select)
-    uses = cost.weight_uses(model, splits.test.x[:1])
+    uses = cost.weight_uses(model, splits.test[:1].x)
     candidate = Candidate(
         method=entrant.method,
         variant=entrant.variant,

@@ -3,6 +3,7 @@
 PURL_URL, PURL_ATTEMPT, PURL_TOKEN     where to report, as whom
 PURL_DATASETS_DIR                      the data root
 PURL_RAY_ADDRESS                       a Ray cluster; empty: a Ray of its own on this machine
+PURL_DOWNLOAD                          1: it may fetch public data and weights into the data root
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
             datasets_dir=Path(environ["PURL_DATASETS_DIR"]),
             scratch=scratch,
             ray_address=environ.get("PURL_RAY_ADDRESS", ""),
+            download=environ.get("PURL_DOWNLOAD") == "1",
         )
         finish = _run(job)
         # Whoever sees the end of the job can read at once how it came about.

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from importlib.util import find_spec
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from api import docs
 from api.deps import SettingsDep
 from api.schemas import Listing
 from purlkit.zoo import catalog
+from services.settings import Settings
 
 router = APIRouter(tags=["catalog"])
 
+Provider = Annotated[
+    Literal["purlkit", "torchvision", "timm", "plugin"] | None,
+    Query(description="ours, torchvision's, timm's, or the operator's own; all but timm's when left out"),
+]
+
 
 class OptionView(BaseModel):
-    """One of `kwargs`: a whole number."""
+    """One of `kwargs`: of the kind that its default is."""
 
-    default: int
-    low: int
+    default: int | str | tuple[int, ...]
+    low: int = Field(description="of a number, of each number of a row, or of the length of a name")
     high: int
     about: str
 
@@ -27,14 +35,19 @@ class OptionView(BaseModel):
 class ModelView(BaseModel):
     name: str
     about: str
+    provider: str
     dataset: str = Field(description="what it is trained on when a spec names no data set")
+    pretrained: bool = Field(description='whether weights may be "pretrained"')
     options: dict[str, OptionView]
+    available: bool = Field(description="as the service sees its own packages; a dry run asks where the workers are")
+    reason: str | None = Field(description="what to do where it is not")
 
 
 class DatasetView(BaseModel):
     name: str
     about: str
-    shape: tuple[int, int, int] = Field(description="channels, height, width")
+    provider: str
+    shape: tuple[int, int, int] = Field(description="channels, height, width; `shape` and `size` in kwargs change it")
     classes: int
     options: dict[str, OptionView]
     available: bool = Field(description="as the service sees its own data root; a dry run asks where the workers are")
@@ -47,32 +60,48 @@ class AlgorithmView(BaseModel):
     role: Literal["search", "baseline"] = Field(description="goes into search.algorithm, or into baselines")
 
 
-@router.get("/models", summary="Architectures")
-def list_models() -> Listing[ModelView]:
-    return Listing(
-        data=[
-            ModelView(name=entry.name, about=entry.about, dataset=entry.dataset, options=_options(entry.options))
-            for entry in catalog.MODELS.values()
-        ]
+@router.get("/models", summary="Architectures", responses=docs.problems(p422="a parameter is to blame"))
+def list_models(provider: Provider = None) -> Listing[ModelView]:
+    """All but timm's, which are a thousand and come when asked for."""
+    entries = catalog.timm() if provider == "timm" else catalog.all_models()
+    return Listing(data=[_model(entry) for entry in entries.values() if provider in (None, entry.provider)])
+
+
+def _model(entry: catalog.ModelEntry) -> ModelView:
+    here = entry.package is None or find_spec(entry.package) is not None
+    return ModelView(
+        name=entry.name,
+        about=entry.about,
+        provider=entry.provider,
+        dataset=entry.dataset,
+        pretrained=entry.pretrained,
+        options=_options(entry.options),
+        available=here,
+        reason=None if here else f"install purlkit[{entry.package}] where the workers run",
     )
 
 
 @router.get("/datasets", summary="Data sets, and whether they are here")
 def list_datasets(settings: SettingsDep) -> Listing[DatasetView]:
-    views = []
-    for entry in catalog.DATASETS.values():
-        missing = [file for file in entry.files if not (settings.datasets_dir / file).exists()]
-        view = DatasetView(
-            name=entry.name,
-            about=entry.about,
-            shape=entry.shape,
-            classes=entry.classes,
-            options=_options(entry.options),
-            available=not missing,
-            reason=f"put {', '.join(missing)} into the data root" if missing else None,
-        )
-        views.append(view)
-    return Listing(data=views)
+    return Listing(data=[_dataset(entry, settings) for entry in catalog.all_datasets().values()])
+
+
+def _dataset(entry: catalog.DatasetEntry, settings: Settings) -> DatasetView:
+    here = all((settings.datasets_dir / file).exists() for file in entry.files)
+    coming = settings.download and entry.downloads
+    reason = None
+    if not here:
+        reason = "the first job that uses it fetches it" if coming else entry.layout
+    return DatasetView(
+        name=entry.name,
+        about=entry.about,
+        provider=entry.provider,
+        shape=entry.shape_with({}),
+        classes=entry.classes_with({}),
+        options=_options(entry.options),
+        available=here or coming,
+        reason=reason,
+    )
 
 
 @router.get("/algorithms", summary="Searches, and the naive methods they race against")

@@ -13,7 +13,7 @@ from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.ranking import sparsity_range, weights_to_keep
 from purlkit.spec import Training
-from purlkit.training.data import Images
+from purlkit.training.data import Samples
 from purlkit.training.loop import train
 
 OnEpoch = Callable[[int, int], None]
@@ -24,7 +24,7 @@ RAMP = 0.75
 
 def global_gradual(
     model: nn.Module,
-    images: Images,
+    images: Samples,
     sparsity: float,
     *,
     training: Training = Training(),
@@ -43,7 +43,7 @@ def global_gradual(
 
 def gmp(
     model: nn.Module,
-    images: Images,
+    images: Samples,
     sparsity: float,
     *,
     training: Training = Training(),
@@ -68,7 +68,7 @@ def cubic(sparsity: float, epoch: int, ramp: int) -> float:
 def _gradual(
     cut: Callable[[Sequence[PrunableLayer], float], Mask],
     model: nn.Module,
-    images: Images,
+    images: Samples,
     sparsity: float,
     training: Training,
     *,

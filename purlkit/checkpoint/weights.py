@@ -50,7 +50,8 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     infinite = [name for name, tensor in converted.items() if not bool(tensor.isfinite().all())]
     if infinite:
         raise _unfit(f"not finite: {_some(infinite)}", "give weights without NaN and infinity")
-    model.load_state_dict(converted)
+    # A model without values, on the meta device, takes the tensors themselves.
+    model.load_state_dict(converted, assign=any(tensor.is_meta for tensor in own.values()))
 
 
 def refuse_unfit(model: nn.Module, header: Mapping[str, TensorInfo]) -> None:

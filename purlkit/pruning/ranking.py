@@ -35,13 +35,18 @@ def weights_to_keep(layers: Sequence[PrunableLayer], sparsity: float, floor: int
 
 
 def bounds(layers: Sequence[PrunableLayer], floor: int = 1) -> list[tuple[int, int]]:
-    """For each layer the fewest and the most weights that it may keep: its floor, and those that are not zero."""
+    """For each layer the fewest and the most weights that it may keep: its floor, and those that are not zero.
+
+    Of a weight without values, on the meta device, none is taken to be zero.
+    """
     for layer in layers:
-        if not bool(layer.weight.detach().isfinite().all()):
+        if not layer.weight.is_meta and not bool(layer.weight.detach().isfinite().all()):
             raise WeightsDontFit(
                 f"the weights of {layer.name} are not finite", at="/model/weights", remedy="give a network that works"
             )
-    alive = [int(layer.weight.detach().count_nonzero()) for layer in layers]
+    alive = [
+        layer.weight.numel() if layer.weight.is_meta else int(layer.weight.detach().count_nonzero()) for layer in layers
+    ]
     return [(min(floor, count), count) for count in alive]
 
 

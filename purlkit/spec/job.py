@@ -108,9 +108,11 @@ class JobSpec(Record):
         """The same spec with the catalog's defaults filled in and every name known; raises with field and remedy."""
         model = catalog.model(self.model.name, at="/model/name")
         dataset = self.dataset or Dataset(name=model.dataset)
-        catalog.dataset(dataset.name, at="/dataset/name")
+        data = catalog.dataset(dataset.name, at="/dataset/name")
         catalog.check_kwargs(model, self.model.kwargs, at="/model/kwargs")
-        catalog.check_kwargs(catalog.dataset(dataset.name), dataset.kwargs, at="/dataset/kwargs")
+        catalog.check_kwargs(data, dataset.kwargs, at="/dataset/kwargs")
+        if self.model.weights == "pretrained":
+            catalog.check_pretrained(model, classes=data.classes_with(dataset.kwargs))
         return self.model_copy(update={"dataset": dataset})
 
     @property

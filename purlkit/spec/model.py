@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -22,21 +22,30 @@ class Uploaded(Record):
     sha256: Sha256
 
 
+# Those that torchvision publishes, as the papers started from.
+Pretrained = Literal["pretrained"]
+
+
 def _kind_of_weights(value: Any) -> str:
+    if value == "pretrained":
+        return "pretrained"
     if isinstance(value, Uploaded) or (isinstance(value, dict) and "sha256" in value):
         return "uploaded"
     return "train"
 
 
 Weights = Annotated[
-    Annotated[TrainHere, Tag("train")] | Annotated[Uploaded, Tag("uploaded")], Discriminator(_kind_of_weights)
+    Annotated[TrainHere, Tag("train")]
+    | Annotated[Uploaded, Tag("uploaded")]
+    | Annotated[Pretrained, Tag("pretrained")],
+    Discriminator(_kind_of_weights),
 ]
 
 
 class Model(Record):
     name: str = Field(max_length=100, description="a name from GET /models")
     kwargs: Kwargs = Field({}, description="arguments of the model's builder")
-    weights: Weights = Field(TrainHere(), description='{"train": {…}} or {"sha256": "…"} of an upload')
+    weights: Weights = Field(TrainHere(), description='{"train": {…}}, {"sha256": "…"} of an upload, or "pretrained"')
 
 
 class Dataset(Record):

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Rate = Annotated[float, Field(gt=0, le=100)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Kwargs = Annotated[dict[str, bool | int | float | str], Field(max_length=32)]
+Row = Annotated[tuple[int, ...], Field(strict=False, max_length=8)]
+Kwargs = Annotated[dict[str, bool | int | float | str | Row], Field(max_length=32)]
 
 
 class Record(BaseModel):

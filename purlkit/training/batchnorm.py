@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from purlkit.training.data import Images, steps_per_epoch
+from purlkit.training.data import Samples, steps_per_epoch
 from purlkit.training.evaluate import mode
 
 
 def reestimate(
-    model: nn.Module, images: Images, *, batch_size: int = 100, on_batch: Callable[[], None] | None = None
+    model: nn.Module, images: Samples, *, batch_size: int = 100, on_batch: Callable[[], None] | None = None
 ) -> None:
     """Every running mean and variance becomes the plain average over the batches of these images, taken in order.
 

@@ -1,22 +1,50 @@
-"""Images that live on the device, and the four splits that no two purposes share. Batches are indices into them."""
+"""The images of a job: what every purpose needs of them, those that live on the device, and the four splits.
+
+Batches are indices. What does not fit into memory is a `Samples` of another kind (purlkit/training/files.py), of which
+only what is looked at again and again is brought in as `Images`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from purlkit.errors import NotEnoughData
 
+# What training does to a batch that nothing else does: crops and mirrors, say. All that is random comes from the
+# generator, which the seed of the training started.
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class Samples(Protocol):
+    """So many images with their classes, wherever they are."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def nbytes(self) -> int: ...  # of memory that they hold now
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Tensor | slice) -> Images: ...
+    def to(self, device: torch.device | str) -> Samples: ...
+
+    def batches(self, order: Tensor, parts: int, generator: torch.Generator) -> Iterator[Images]:
+        """One pass in this order, in even parts, as training sees them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Normalised images x (n, C, H, W) and their classes y (n)."""
+    """Normalised images x (n, C, H, W) and their classes y (n), in memory."""
 
     x: Tensor
     y: Tensor
+    augment: Augment | None = None
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
@@ -26,24 +54,38 @@ class Images:
         return len(self.y)
 
     def __getitem__(self, index: Tensor | slice) -> Images:
+        """As they are: the search's subset, and every part that something is measured on, is not augmented."""
         return Images(self.x[index], self.y[index])
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.x.shape[1:]
 
     @property
     def device(self) -> torch.device:
         return self.x.device
 
+    @property
+    def nbytes(self) -> int:
+        return int(self.x.nbytes + self.y.nbytes)
+
     def to(self, device: torch.device | str) -> Images:
-        return Images(self.x.to(device), self.y.to(device))
+        return replace(self, x=self.x.to(device), y=self.y.to(device))
+
+    def batches(self, order: Tensor, parts: int, generator: torch.Generator) -> Iterator[Images]:
+        for index in order.to(self.device).tensor_split(parts):
+            batch = self[index]
+            yield batch if self.augment is None else Images(self.augment(batch.x, generator), batch.y)
 
 
 @dataclass(frozen=True)
 class Splits:
     """Each image is in one of these, and each has one purpose."""
 
-    train: Images  # trains, and holds the retraining subset
-    reward: Images  # drives the search
-    select: Images  # chooses among the candidates
-    test: Images  # is reported, and no choice is made by it
+    train: Samples  # trains, and holds the retraining subset
+    reward: Samples  # drives the search
+    select: Samples  # chooses among the candidates
+    test: Samples  # is reported, and no choice is made by it
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -53,19 +95,26 @@ class Splits:
         return Splits(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     def with_reward_images(self, n: int | None) -> Splits:
-        """The same with only the first n images of the reward split; the others are used for nothing.
+        """The same with only the first n images of the reward split, in memory; the others are used for nothing.
 
         So every search on a data set leaves the same images to train on, to choose by and to report.
         """
-        if n is None:
+        if n is None and isinstance(self.reward, Images):
             return self
-        if n > len(self.reward):
-            raise NotEnoughData(
-                f"the reward split has {len(self.reward)} images",
-                at="/search/reward_images",
-                remedy=f"ask for at most {len(self.reward)}",
-            )
+        self.require(reward_images=n)
         return replace(self, reward=self.reward[:n])
+
+    def require(self, *, reward_images: int | None = None, subset: int = 0, batch_norm: int = 0) -> None:
+        """Raises NotEnoughData where a split holds fewer images than a job asks for."""
+        _require("reward", self.reward, reward_images or 0, at="/search/reward_images")
+        _require("training", self.train, subset, at="/search/retrain/images")
+        _require("training", self.train, batch_norm, at="/fine_tune/batch_norm_images")
+
+
+def _require(split: str, images: Samples, n: int, *, at: str) -> None:
+    if n > len(images):
+        remedy = f"ask for at most {len(images)}"
+        raise NotEnoughData(f"the {split} split has {len(images)} images", at=at, remedy=remedy)
 
 
 def splits_of(data: Splits | tuple[Tensor, Tensor]) -> Splits:
@@ -86,14 +135,12 @@ def splits_of(data: Splits | tuple[Tensor, Tensor]) -> Splits:
     return Splits(images[order[reward:]], images[order[:reward]], images[:0], images[:0])
 
 
-def subset(train: Images, n: int, seed: int, *, at: str = "/search/retrain/images") -> Images:
-    """A fixed subset, as for retraining: the first n of a seeded shuffle of the training split."""
-    if n > len(train):
-        raise NotEnoughData(
-            f"the training split has {len(train)} images",
-            at=at,
-            remedy=f"ask for at most {len(train)}",
-        )
+def subset(train: Samples, n: int, seed: int) -> Images:
+    """The fixed retraining subset: the first n of a seeded shuffle of the training split, in memory and as they are.
+
+    It is not augmented: one pass over it can't overfit, and each step of the search is to cost the same.
+    """
+    _require("training", train, n, at="/search/retrain/images")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     return train[order[:n].to(train.device)]
 
@@ -102,11 +149,10 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return -(-images // batch_size)
 
 
-def batches(images: Images, batch_size: int, generator: torch.Generator) -> Iterator[Images]:
+def batches(images: Samples, batch_size: int, generator: torch.Generator) -> Iterator[Images]:
     """One shuffled pass in the fewest batches of at most `batch_size`, as even as can be.
 
     Even, because a last batch of one image has no variance and makes batch norm fail.
     """
-    order = torch.randperm(len(images), generator=generator).to(images.device)
-    for index in order.tensor_split(steps_per_epoch(len(images), batch_size)):
-        yield images[index]
+    order = torch.randperm(len(images), generator=generator)
+    return images.batches(order, steps_per_epoch(len(images), batch_size), generator)

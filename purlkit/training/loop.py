@@ -12,14 +12,14 @@ from torch.nn import functional
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import Training
-from purlkit.training.data import Images, batches, steps_per_epoch
+from purlkit.training.data import Samples, batches, steps_per_epoch
 from purlkit.training.evaluate import mode
 from purlkit.training.generators import seeded
 
 
 def train(
     model: nn.Module,
-    images: Images,
+    images: Samples,
     training: Training,
     *,
     seed: int,

@@ -1,4 +1,4 @@
-"""Data sets by name, each as four disjoint splits. Nothing is fetched here: what is missing is said."""
+"""Data sets by name, each as four disjoint splits; here those that are small enough to live on the device."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ import torch
 from torch import Tensor
 
 from purlkit import spec
-from purlkit.errors import MissingData
-from purlkit.training.data import Images, Splits
+from purlkit.training.augment import crop_and_mirror
+from purlkit.training.data import Splits
 from purlkit.zoo import catalog
+from purlkit.zoo.fetching import alone
+from purlkit.zoo.splitting import missing, normalised, shuffled
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10  # type: ignore[import-untyped]
 
-# The splits belong to the data set, not to the job: results of different jobs are measured on the same images.
-SHUFFLE_SEED = 0
+# Training images that are held out for the reward split, and as many for the select split.
+CIFAR_HELD_OUT = 5000
 
 
-def load(dataset: spec.Dataset, root: Path, *, device: torch.device | str = "cpu") -> Splits:
-    """The named data set, from files under `root` where it needs any."""
-    loader: Callable[..., Splits] = pkgutil.resolve_name(catalog.dataset(dataset.name).loader)
-    return loader(root, **dataset.kwargs).to(device)
+def load(dataset: spec.Dataset, root: Path, *, device: torch.device | str = "cpu", download: bool = False) -> Splits:
+    """The named data set, from files under `root` where it needs any; fetched first if that is allowed and possible."""
+    entry = catalog.dataset(dataset.name)
+    loader: Callable[..., Splits] = pkgutil.resolve_name(entry.loader)
+    options = {name: option.default for name, option in entry.options.items()} | dict(dataset.kwargs)
+    if download and entry.downloads:
+        with alone(root):
+            return loader(root, download=True, **options).to(device)
+    return loader(root, **options).to(device)
 
 
 def digits(root: Path) -> Splits:  # noqa: ARG001 - the images come inside scikit-learn
@@ -34,44 +41,39 @@ def digits(root: Path) -> Splits:  # noqa: ARG001 - the images come inside sciki
 
     bunch = load_digits()
     x, y = torch.as_tensor(bunch.images).unsqueeze(1), torch.as_tensor(bunch.target)
-    parts = _shuffled(len(y)).split([1000, 250, 250, 297])
-    return _splits([(x[part], y[part]) for part in parts])
+    parts = shuffled(len(y)).split([1000, 250, 250, 297])
+    return normalised([(x[part], y[part]) for part in parts])
 
 
-def cifar10(root: Path, *, held_out: int = 5000, reader: type[CIFAR10] | None = None) -> Splits:
-    """CIFAR-10 as torchvision reads it; `held_out` training images each for the reward and the select split.
-
-    The official test images are the test split.
-    """
+def cifar10(root: Path, *, download: bool = False) -> Splits:
     from torchvision.datasets import CIFAR10
 
-    reader = reader or CIFAR10
+    return cifar(root, "cifar10", CIFAR10, download=download)
+
+
+def cifar100(root: Path, *, download: bool = False) -> Splits:
+    from torchvision.datasets import CIFAR100
+
+    return cifar(root, "cifar100", CIFAR100, download=download)
+
+
+def cifar(
+    root: Path, name: str, reader: type[CIFAR10], *, held_out: int = CIFAR_HELD_OUT, download: bool = False
+) -> Splits:
+    """As torchvision reads it, with `held_out` training images each for the reward and the select split.
+
+    The files are pickles, which can run code: torchvision opens none whose md5 is not that of the published one. The
+    official test images are the test split.
+    """
     try:
-        train, test = (reader(str(root), train=part, download=False) for part in (True, False))
-    except RuntimeError as error:  # torchvision's word for an absent file and for one with another checksum
-        raise MissingData(
-            "the files of cifar10 are missing or damaged",
-            at="/dataset/name",
-            remedy="the data root must hold the folder cifar-10-batches-py with data_batch_1 to data_batch_5, "
-            "test_batch and batches.meta; unpack cifar-10-python.tar.gz from "
-            "https://www.cs.toronto.edu/~kriz/cifar.html there",
-        ) from error
-    x, y = torch.as_tensor(train.data).permute(0, 3, 1, 2), torch.as_tensor(train.targets)
-    order = _shuffled(len(y))
-    parts = order.split([len(y) - 2 * held_out, held_out, held_out])
-    official = torch.as_tensor(test.data).permute(0, 3, 1, 2), torch.as_tensor(test.targets)
-    return _splits([*((x[part], y[part]) for part in parts), official])
+        train, test = (reader(str(root), train=part, download=download) for part in (True, False))
+    except (RuntimeError, OSError) as error:  # an absent file, another checksum; no network
+        raise missing(catalog.dataset(name), "can't be fetched" if download else "are missing or damaged") from error
+    x, y = (_pixels(data) for data in (train, test)), (torch.as_tensor(data.targets) for data in (train, test))
+    (x_train, x_test), (y_train, y_test) = x, y
+    parts = shuffled(len(y_train)).split([len(y_train) - 2 * held_out, held_out, held_out])
+    return normalised([*((x_train[part], y_train[part]) for part in parts), (x_test, y_test)], augment=crop_and_mirror)
 
 
-def _shuffled(n: int) -> Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(SHUFFLE_SEED))
-
-
-def _splits(parts: list[tuple[Tensor, Tensor]]) -> Splits:
-    """Each channel normalised by the training split's own mean and deviation."""
-    train = parts[0][0].double()
-    mean, std = train.mean((0, 2, 3), keepdim=True), train.std((0, 2, 3), keepdim=True)
-    scale, shift = (1 / std).float(), (-mean / std).float()
-    return Splits(
-        *(Images((x.float() * scale + shift).contiguous(memory_format=torch.channels_last), y.long()) for x, y in parts)
-    )
+def _pixels(data: CIFAR10) -> Tensor:
+    return torch.as_tensor(data.data).permute(0, 3, 1, 2)

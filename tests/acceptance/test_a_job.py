@@ -19,7 +19,7 @@ from purlkit.results import CHECKPOINT, COMPRESSED, ONNX, POLICY, RESULT, WEIGHT
 from purlkit.spec import Dataset
 from purlkit.training.evaluate import accuracy
 from purlkit.verdict import NAMES
-from purlkit.zoo import catalog, datasets, models
+from purlkit.zoo import catalog, datasets, small
 from tests.acceptance.running import SMALL_JOB, RunningService, serving
 
 pytestmark = pytest.mark.acceptance
@@ -36,7 +36,7 @@ def done(service: RunningService) -> dict[str, Any]:
 
 
 def the_model() -> torch.nn.Module:
-    return models.mlp(hidden=32)
+    return small.mlp(hidden=32)
 
 
 def test_the_job_succeeds_with_a_result_that_adds_up(done: dict[str, Any]) -> None:
@@ -173,3 +173,13 @@ class TestDryRun:
 
         assert [reason["code"] for reason in report["reasons"]] == ["missing_data"]
         assert len(report["layers"]) == 3
+
+    @pytest.mark.parametrize(("name", "layers"), [("resnet50", 54), ("efficientnet_b2", 116)])
+    def test_the_layers_of_large_networks(self, service: RunningService, name: str, layers: int) -> None:
+        images = {"name": "procedural", "kwargs": {"shape": [3, 224, 224], "classes": 1000}}
+
+        report = self.ask(service, model={"name": name}, dataset=images)
+
+        assert report["runnable"] is True, report["reasons"]
+        assert len(report["layers"]) == layers
+        assert report["steps"] == (12 + 2) * layers

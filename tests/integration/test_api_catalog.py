@@ -17,6 +17,7 @@ def test_models_with_their_arguments(service: Service) -> None:
     models = {model["name"]: model for model in service.http.get("/models").json()["data"]}
 
     assert set(models) == set(catalog.MODELS)
+    assert len(service.http.get("/models", params={"provider": "torchvision"}).json()["data"]) == 80
     assert models["digits-resnet"]["dataset"] == "digits"
     assert models["digits-resnet"]["options"]["width"] | {"about": ""} == {
         "default": 16,
@@ -36,7 +37,8 @@ def test_a_data_set_is_available_when_its_files_are_here(service: Service) -> No
     after = cifar10()
     shutil.rmtree(service.settings.datasets_dir)
 
-    assert before == (False, "put cifar-10-batches-py into the data root")
+    assert before == (False, catalog.DATASETS["cifar10"].layout)
+    assert "cifar-10-batches-py with data_batch_1" in catalog.DATASETS["cifar10"].layout
     assert after == (True, None)
 
 
@@ -44,6 +46,26 @@ def test_a_data_set_that_comes_in_a_package_is_always_available(service: Service
     (digits,) = (one for one in service.http.get("/datasets").json()["data"] if one["name"] == "digits")
 
     assert (digits["available"], digits["reason"], digits["shape"], digits["classes"]) == (True, None, [1, 8, 8], 10)
+
+
+def test_a_data_set_that_may_be_fetched_is_available(tmp_path: Path) -> None:
+    with serving(tmp_path, PURL_DOWNLOAD="1") as service:
+        data = {one["name"]: one for one in service.http.get("/datasets").json()["data"]}
+        service.http.post("/jobs", params={"dry_run": "true"}, json=LEAST)
+
+        assert data["cifar100"]["available"] is True
+        assert data["cifar100"]["reason"] == "the first job that uses it fetches it"
+        assert data["imagenet"]["available"] is False
+        assert [launch.env["PURL_DOWNLOAD"] for launch in service.launcher.launches] == ["1"]
+
+
+def test_timms_names_come_when_asked_for(service: Service) -> None:
+    names = [model["name"] for model in service.http.get("/models", params={"provider": "timm"}).json()["data"]]
+
+    assert "timm/resnet18" in names
+    assert all(name.startswith("timm/") for name in names)
+    assert service.http.get("/models", params={"provider": "nobody"}).status_code == 422
+    assert service.http.get("/models", params={"provider": "plugin"}).json()["data"] == []
 
 
 def test_the_algorithms_are_those_that_a_spec_may_name(service: Service) -> None:

@@ -37,6 +37,7 @@ def test_a_queued_job_gets_an_attempt_with_all_that_it_needs_to_report(scene: Sc
     assert launch.module == "workers.run"
     assert launch.env["PURL_URL"] == "http://service"
     assert launch.env["PURL_DATASETS_DIR"] == str(bench.settings.datasets_dir)
+    assert launch.env["PURL_DOWNLOAD"] == "", "nothing is fetched unless the operator says so"
     assert launch.env["PURL_RAY_ADDRESS"] == ""
     assert launch.log_path == bench.settings.data_dir / "logs" / f"{worker.claim.attempt_id}.log"
     assert handle_of(worker) == launch.handle

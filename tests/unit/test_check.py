@@ -142,3 +142,62 @@ def test_a_network_that_can_not_take_the_images(builder: str, tmp_path: Path, mo
     monkeypatch.setitem(catalog.MODELS, "odd", entry)
 
     assert reasons(checked(tmp_path, model={"name": "odd"})) == [("shape_mismatch", "/model")]
+
+
+IMAGENET_LIKE = {"name": "procedural", "kwargs": {"shape": [3, 224, 224], "classes": 1000}}
+
+
+def test_a_trillion_weights_are_counted_and_refused_without_being_made(tmp_path: Path) -> None:
+    wide = {"name": "mlp", "kwargs": {"hidden": 65_536}}
+    report = checked(tmp_path, model=wide, dataset={"name": "procedural", "kwargs": {"shape": [3, 4096, 4096]}})
+
+    assert reasons(report) == [("not_enough_resources", "/model")]
+    assert report.prunable_weights is not None
+    assert report.prunable_weights > 10**12
+    assert report.memory_bytes is not None
+    assert report.memory_bytes > 16 * 10**12
+    assert report.sparsity_range == (0.0, pytest.approx(1.0))
+
+
+def test_an_upload_is_compared_with_a_network_that_was_never_made(tmp_path: Path) -> None:
+    wide = {"name": "mlp", "kwargs": {"hidden": 65_536}, "weights": {"sha256": "0" * 64}}
+    path = tmp_path / "weights"
+    checkpoint.write(path, digits_net(width=4), metadata={})
+
+    report = checked(tmp_path, path, model=wide, dataset={"name": "procedural", "kwargs": {"shape": [3, 4096, 4096]}})
+
+    assert [code for code, _ in reasons(report)] == ["weights_dont_fit", "not_enough_resources"]
+
+
+def test_missing_published_weights_are_told_with_the_layers(tmp_path: Path) -> None:
+    report = checked(tmp_path, model={"name": "resnet18", "weights": "pretrained"}, dataset=IMAGENET_LIKE)
+
+    assert reasons(report) == [("missing_weights", "/model/weights")]
+    assert "resnet18-f37072fd.pth" in report.reasons[0].message
+    assert len(report.layers) == 21
+
+
+def test_images_that_are_enlarged_when_looked_at_count_as_far_as_the_search_holds_them(tmp_path: Path) -> None:
+    report = checked(tmp_path, model={"name": "squeezenet1_1"}, dataset=IMAGENET_LIKE)
+
+    assert report.runnable
+    assert report.memory_bytes is not None
+    # 1,000 images to retrain on and 333 to be rewarded by, of 602,112 bytes each
+    assert report.memory_bytes // 602_112 == pytest.approx(1333 + 33 + 5, abs=6)
+
+
+def test_a_network_that_needs_values_to_be_built_gets_them(tmp_path: Path) -> None:
+    report = checked(
+        tmp_path,
+        model={"name": "regnet_y_400mf"},
+        dataset={"name": "procedural", "kwargs": {"shape": [3, 64, 64]}},
+    )
+
+    assert report.runnable
+    assert len(report.layers) > 50
+
+
+def test_a_network_for_three_channels_does_not_fit_grey_images(tmp_path: Path) -> None:
+    assert reasons(checked(tmp_path, model={"name": "resnet18"}, dataset={"name": "digits"})) == [
+        ("shape_mismatch", "/model")
+    ]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import io
 import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
 from purlkit import spec
 from purlkit.errors import MissingData
-from purlkit.training.data import Images, Splits
+from purlkit.training.augment import crop_and_mirror
+from purlkit.training.data import Images, Splits, subset
 from purlkit.zoo import datasets
+from purlkit.zoo.fetching import alone
+from tests.one_file_server import served
 
 
 def parts(splits: Splits) -> list[Images]:
@@ -59,35 +65,53 @@ def test_digits_are_the_same_every_time(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), generator)
 
 
+def pickled(content: dict[str, object]) -> bytes:
+    """As the published files are: protocol 2, by a numpy of their time."""
+    return pickle.dumps(content, protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+
+
+def batch(n: int, classes: int, seed: int) -> dict[str, object]:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, n).tolist()
+    data = random.integers(0, 256, (n, 3072), dtype=np.uint8)
+    return {"labels" if classes == 10 else "fine_labels": labels, "data": data}
+
+
+def write(folder: Path, name: str, content: bytes) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    return [name, hashlib.md5(content).hexdigest()]
+
+
 def write_cifar10(root: Path) -> type[CIFAR10]:
     """Real batch files, of 4 images each, and torchvision's reader told to expect their checksums."""
-    folder, random = root / "cifar-10-batches-py", np.random.default_rng(0)
-    folder.mkdir()
-
-    def write(name: str, content: dict[str, object]) -> list[str]:
-        data = pickle.dumps(content, protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-        (folder / name).write_bytes(data)
-        return [name, hashlib.md5(data).hexdigest()]
-
-    def batch(name: str) -> list[str]:
-        data = random.integers(0, 256, (4, 3072), dtype=np.uint8)
-        labels = random.integers(0, 10, 4).tolist()
-        files = [f"{name}_{index}.png" for index in range(4)]
-        return write(name, {"batch_label": name, "labels": labels, "data": data, "filenames": files})
-
-    name, checksum = write("batches.meta", {"label_names": [f"class {index}" for index in range(10)]})
+    folder = root / "cifar-10-batches-py"
+    names = [f"data_batch_{number}" for number in range(1, 6)]
+    train = [write(folder, name, pickled(batch(4, 10, seed))) for seed, name in enumerate(names)]
+    meta = write(folder, "batches.meta", pickled({"label_names": [f"class {index}" for index in range(10)]}))
     expected = {
-        "train_list": [batch(f"data_batch_{number}") for number in range(1, 6)],
-        "test_list": [batch("test_batch")],
-        "meta": {"filename": name, "key": "label_names", "md5": checksum},
+        "train_list": train,
+        "test_list": [write(folder, "test_batch", pickled(batch(4, 10, 9)))],
+        "meta": {"filename": meta[0], "key": "label_names", "md5": meta[1]},
     }
     return type("SmallCIFAR10", (CIFAR10,), expected)
+
+
+def write_cifar100(root: Path) -> type[CIFAR10]:
+    folder = root / "cifar-100-python"
+    meta = write(folder, "meta", pickled({"fine_label_names": [f"class {index}" for index in range(100)]}))
+    expected = {
+        "train_list": [write(folder, "train", pickled(batch(200, 100, 0)))],
+        "test_list": [write(folder, "test", pickled(batch(20, 100, 1)))],
+        "meta": {"filename": meta[0], "key": "fine_label_names", "md5": meta[1]},
+    }
+    return type("SmallCIFAR100", (CIFAR100,), expected)
 
 
 def test_cifar10_in_its_real_format(tmp_path: Path) -> None:
     reader = write_cifar10(tmp_path)
 
-    splits = datasets.cifar10(tmp_path, held_out=5, reader=reader)
+    splits = datasets.cifar(tmp_path, "cifar10", reader, held_out=5)
 
     assert splits.sizes == {"train": 10, "reward": 5, "select": 5, "test": 4}
     assert all(part.x.shape[1:] == (3, 32, 32) for part in parts(splits))
@@ -99,7 +123,7 @@ def test_cifar10_keeps_images_and_labels_together_and_the_official_test_apart(tm
     reader = write_cifar10(tmp_path)
     train, test = reader(str(tmp_path), train=True), reader(str(tmp_path), train=False)
 
-    splits = datasets.cifar10(tmp_path, held_out=5, reader=reader)
+    splits = datasets.cifar(tmp_path, "cifar10", reader, held_out=5)
 
     raw = torch.as_tensor(test.data).permute(0, 3, 1, 2).float()
     scale = splits.test.x.std((0, 2, 3), keepdim=True) / raw.std((0, 2, 3), keepdim=True)
@@ -129,4 +153,78 @@ def test_damaged_files_are_not_read(tmp_path: Path) -> None:
         file.write(b"!")
 
     with pytest.raises(MissingData, match="missing or damaged"):
-        datasets.cifar10(tmp_path, held_out=5, reader=reader)
+        datasets.cifar(tmp_path, "cifar10", reader, held_out=5)
+
+
+def test_cifar100_in_its_real_format(tmp_path: Path) -> None:
+    splits = datasets.cifar(tmp_path, "cifar100", write_cifar100(tmp_path), held_out=50)
+
+    assert splits.sizes == {"train": 100, "reward": 50, "select": 50, "test": 20}
+    assert {int(y) for part in parts(splits) for y in part.y} <= set(range(100))
+    assert len(splits.train.y.unique()) > 20, "the fine classes, not the 20 coarse ones"
+
+
+class Bomb:
+    """What a pickle can hold: a call that is made when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def test_a_pickle_that_was_swapped_is_never_opened(tmp_path: Path) -> None:
+    reader, mark = write_cifar10(tmp_path), tmp_path / "the code has run"
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(Bomb(mark)))
+
+    with pytest.raises(MissingData, match="missing or damaged"):
+        datasets.cifar(tmp_path, "cifar10", reader, held_out=5)
+
+    assert not mark.exists()
+    pickle.loads((tmp_path / "cifar-10-batches-py" / "test_batch").read_bytes()).close()
+    assert mark.exists(), "it would have run"
+
+
+def test_only_training_crops_and_mirrors(tmp_path: Path) -> None:
+    splits = datasets.cifar(tmp_path, "cifar10", write_cifar10(tmp_path), held_out=5)
+
+    assert splits.train.augment is crop_and_mirror
+    assert subset(splits.train, 5, seed=0).augment is None
+    assert [part.augment for part in parts(splits)[1:]] == [None, None, None]
+
+
+def archived(folder: Path, name: str) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        archive.add(folder / name, name)
+    return content.getvalue()
+
+
+def test_what_is_missing_is_fetched_where_that_is_allowed(tmp_path: Path) -> None:
+    reader = write_cifar10(tmp_path / "published")
+    content = archived(tmp_path / "published", "cifar-10-batches-py")
+    reader.tgz_md5 = hashlib.md5(content).hexdigest()
+
+    with served(reader.filename, content) as reader.url:
+        with pytest.raises(MissingData, match="PURL_DOWNLOAD=1"):
+            datasets.cifar(tmp_path / "root", "cifar10", reader, held_out=5)
+        splits = datasets.cifar(tmp_path / "root", "cifar10", reader, held_out=5, download=True)
+
+    assert splits.sizes == {"train": 10, "reward": 5, "select": 5, "test": 4}
+
+
+def test_what_can_not_be_fetched_is_missing_with_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served("nothing", b"") as url:
+        monkeypatch.setattr(CIFAR10, "url", url.replace("nothing", "absent"))
+        with pytest.raises(MissingData, match=r"can't be fetched.*cifar-10-batches-py"):
+            datasets.load(spec.Dataset(name="cifar10"), tmp_path / "new", download=True)
+
+
+def test_one_process_fetches_at_a_time(tmp_path: Path) -> None:
+    with (
+        alone(tmp_path),
+        (tmp_path / ".download.lock").open("w") as other,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -29,6 +29,7 @@ def test_each_variable_sets_its_field(tmp_path: Path) -> None:
             "PURL_LEASE_SECONDS": "2.5",
             "PURL_HEARTBEAT_SECONDS": "0.5",
             "PURL_MAX_RUNNING": "3",
+            "PURL_DOWNLOAD": "1",
             "HOME": "/of/no/interest",
         }
     )
@@ -36,6 +37,7 @@ def test_each_variable_sets_its_field(tmp_path: Path) -> None:
     assert settings.database_url == f"sqlite:///{tmp_path}/purl.db"
     assert settings.public_url == "http://10.0.0.1:8000"
     assert (settings.port, settings.lease_seconds, settings.max_running) == (0, 2.5, 3)
+    assert settings.download
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -45,6 +47,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "remedy"),
     [
+        ("PURL_DOWNLOAD", "yes", "use 1 or 0"),
         ("PURL_PORT", "65536", "from 0 to 65535"),
         ("PURL_PORT", "eight", "from 0 to 65535"),
         ("PURL_PORT", "²", "from 0 to 65535"),
