@@ -28,6 +28,8 @@ TORCH_FREE = {
     "purlkit.errors",
     "purlkit.header",
     "purlkit.processes",
+    "purlkit.published",
+    "purlkit.recipes",
     "purlkit.zoo.catalog",
 }
 
@@ -86,7 +88,16 @@ def test_nothing_connects_at_import(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["purlkit", "purlkit.spec", "purlkit.results", "purlkit.zoo.catalog", "api.main", "services.dispatcher"]
+    "module",
+    [
+        "purlkit",
+        "purlkit.spec",
+        "purlkit.results",
+        "purlkit.zoo.catalog",
+        "purlkit.recipes",
+        "api.main",
+        "services.dispatcher",
+    ],
 )
 def test_importing_it_loads_neither_torch_nor_ray(module: str) -> None:
     code = f"import {module}, sys; print([m for m in ('torch', 'ray', 'torchvision', 'gymnasium') if m in sys.modules])"
