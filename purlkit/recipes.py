@@ -87,7 +87,7 @@ def _pretrained(name: str) -> dict[str, Any]:
 
 def _purl() -> list[Recipe]:
     resnet50, both = _pretrained("resnet50"), ["uniform", "global"]
-    stages = {"targets": {"sparsity": 0.8027}, "stages": [0.3655, 0.7573, 0.8027]}
+    stages: dict[str, Any] = {"targets": {"sparsity": 0.8027}, "stages": [0.3655, 0.7573, 0.8027]}
     return [
         *(
             _recipe(
