@@ -166,17 +166,10 @@ def _matmul_peak(device: str, dtype: torch.dtype, sync: Timed) -> float:
 
 
 def _network(name: str) -> tuple[nn.Module, tuple[int, int, int], int]:
-    """One of ours for its own data set's images, or one of torchvision's for those of ImageNet."""
-    if name in catalog.MODELS:
-        data = catalog.dataset(catalog.model(name).dataset)
-        return (
-            models.build(spec.Model(name=name), shape=data.shape, classes=data.classes, seed=0),
-            data.shape,
-            data.classes,
-        )
-    import torchvision.models  # type: ignore[import-untyped]
-
-    return torchvision.models.get_model(name, weights=None), (3, 224, 224), 1000
+    """One of the catalog's, for its own data set's images."""
+    data = catalog.dataset(catalog.model(name).dataset)
+    network = models.build(spec.Model(name=name), shape=data.shape, classes=data.classes, seed=0)
+    return network, data.shape, data.classes
 
 
 def _images(n: int, shape: tuple[int, int, int], classes: int, device: str) -> Images:

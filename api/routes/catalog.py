@@ -91,7 +91,7 @@ def _dataset(entry: catalog.DatasetEntry, settings: Settings) -> DatasetView:
     coming = settings.download and entry.downloads
     reason = None
     if not here:
-        reason = "the first job that uses it fetches it" if coming else entry.layout
+        reason = "the first job that uses it fetches it" if coming else entry.expected
     return DatasetView(
         name=entry.name,
         about=entry.about,

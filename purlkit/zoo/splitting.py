@@ -30,5 +30,5 @@ def normalised(parts: list[tuple[Tensor, Tensor]], *, augment: Augment | None = 
 
 def missing(entry: DatasetEntry, what: str = "are missing") -> MissingData:
     """Names the exact layout, and the switch where torchvision could fetch it."""
-    remedy = f"{entry.layout}, or start the service with PURL_DOWNLOAD=1" if entry.downloads else entry.layout
+    remedy = entry.expected + (", or start the service with PURL_DOWNLOAD=1" if entry.downloads else "")
     return MissingData(f"the files of {entry.name} {what}", at="/dataset/name", remedy=remedy)

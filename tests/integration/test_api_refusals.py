@@ -42,7 +42,10 @@ FIELDS = {
     "unknown data set": ("/dataset/name", '"everything"', "/dataset/name", "unknown_name"),
     "unknown argument": ("/model/kwargs/depth", "3", "/model/kwargs", "invalid_spec"),
     "argument out of range": ("/model/kwargs/width", "0", "/model/kwargs/width", "invalid_spec"),
-    "argument of a wrong type": ("/model/kwargs/width", "[1]", "/model/kwargs/width", "invalid_body"),
+    "argument of a wrong type": ("/model/kwargs/width", "{}", "/model/kwargs/width", "invalid_body"),
+    "a row in a row": ("/model/kwargs/width", "[[1]]", "/model/kwargs/width", "invalid_body"),
+    "a row of too many": ("/model/kwargs/width", "[1, 1, 1, 1, 1, 1, 1, 1, 1]", "/model/kwargs/width", "invalid_body"),
+    "a row where a number belongs": ("/model/kwargs/width", "[1]", "/model/kwargs/width", "invalid_spec"),
     "weights that were never uploaded": (
         "/model/weights/sha256",
         f'"{"0" * 64}"',

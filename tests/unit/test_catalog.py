@@ -60,6 +60,15 @@ def test_what_kwargs_say_of_the_images_reaches_the_network() -> None:
     assert network(torch.zeros(1, 2, 5, 7, device="meta")).shape == (1, 3)
 
 
+def test_a_row_is_the_same_job_as_a_list_and_as_a_tuple() -> None:
+    asked = job(dataset={"name": "procedural", "kwargs": {"shape": [2, 5, 7]}})
+    again = job(dataset={"name": "procedural", "kwargs": {"shape": (2, 5, 7)}})
+    stored = spec.JobSpec.model_validate(asked.model_dump(mode="json"))
+
+    assert asked == again == stored
+    assert asked.fingerprint == again.fingerprint == stored.fingerprint
+
+
 @pytest.mark.parametrize(
     ("kwargs", "at", "remedy"),
     [

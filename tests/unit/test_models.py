@@ -51,12 +51,30 @@ def test_ours_follow_the_data(name: str, shape: catalog.Shape, classes: int) -> 
     assert network(torch.zeros(2, *shape, device="meta")).shape == (2, classes)
 
 
-@pytest.mark.parametrize("name", [name for name in TORCHVISIONS if not name.startswith(NEED_VALUES)])
-def test_torchvisions_follow_the_classes(name: str) -> None:
+def assert_it_follows_the_classes(name: str) -> None:
     network = on_meta(name, shape=(3, 224, 224), classes=7)
 
     with mode(network, training=True):  # where some would answer with more than one tensor
         assert network(torch.zeros(2, 3, 224, 224, device="meta")).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b2", "efficientnet_v2_s", "googlenet"),
+        *("inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "resnet50"),
+        *("shufflenet_v2_x0_5", "squeezenet1_0", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32"),
+    ],
+)
+def test_torchvisions_follow_the_classes(name: str) -> None:
+    """One of each family."""
+    assert_it_follows_the_classes(name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in TORCHVISIONS if not name.startswith(NEED_VALUES)])
+def test_all_of_torchvisions_follow_the_classes(name: str) -> None:
+    assert_it_follows_the_classes(name)
 
 
 def test_those_that_need_values_are_built_with_them() -> None:

@@ -76,10 +76,15 @@ class DatasetEntry:
     classes: int
     about: str
     files: tuple[str, ...] = ()  # what must be under the data root; none where nothing is needed
-    layout: str = ""  # the same in a sentence, with the source: what a user reads when it is missing
+    layout: str = ""  # the same in a sentence with the source, if there is more to say than the names
     options: Mapping[str, Option] = field(default_factory=dict)
     downloads: bool = False  # whether torchvision can fetch it
     provider: str = "purlkit"
+
+    @property
+    def expected(self) -> str:
+        """What a user reads when it is missing."""
+        return self.layout or f"put {', '.join(self.files)} into the data root"
 
     def shape_with(self, kwargs: Mapping[str, object]) -> Shape:
         said = {name: option.default for name, option in self.options.items()} | dict(kwargs)
