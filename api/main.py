@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from api import docs, errors
 from api.deps import Parts
-from api.routes import artifacts, attempts, catalog, checks, events, health, jobs, weights
+from api.routes import artifacts, attempts, catalog, checks, events, health, jobs, recipes, weights
 from services.artifacts import Store
 from services.database import Database
 from services.launch import Launcher
@@ -32,6 +32,6 @@ def create_app(db: Database, settings: Settings, store: Store, launcher: Launche
     app.state.parts = Parts(db=db, settings=settings, store=store, launcher=launcher)
     errors.install(app)
     docs.install(app)
-    for part in (jobs, events, artifacts, weights, catalog, health, attempts, checks):
+    for part in (jobs, events, artifacts, weights, catalog, recipes, health, attempts, checks):
         app.include_router(part.router)
     return app

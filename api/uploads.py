@@ -67,5 +67,5 @@ async def into_store(
             await discard(request)
             raise
         await run_in_threadpool(put, bytes(batch))
-        accept(size)
+        await run_in_threadpool(accept, size)  # parsing a large header takes a good part of a second
         return await run_in_threadpool(writer.commit, sha256)

@@ -49,6 +49,7 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
     try:
         splits = datasets.load(spec.data, data_root, download=download)
         splits.require(reward_images=spec.search.reward_images, subset=spec.search.retrain.images)
+        splits.require(batch_norm=spec.fine_tune.batch_norm_images or 0)
     except PurlError as error:
         reasons.append(error)
     memory = _memory(spec, model, splits)

@@ -139,6 +139,12 @@ class VerificationFailed(PurlError):
     code = "verification_failed"
 
 
+class CannotExport(PurlError):
+    """The network can't be written in that format."""
+
+    code = "cannot_export"
+
+
 class Impossible(PurlError):
     """What `checking` found, under the code that it was found by."""
 

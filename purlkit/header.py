@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from purlkit.errors import BadWeightsFile
 
-# A network of a thousand layers needs about 1 MB; parsing costs several times that in memory.
-MAX_HEADER_BYTES = 8 * 2**20
-MAX_TENSORS = 20_000
+# A network of a thousand layers has some five thousand tensors and a header of 0.7 MB; parsing costs several times that
+# in memory.
+MAX_HEADER_BYTES = 2 * 2**20
+MAX_TENSORS = 10_000
 MAX_RANK = 8
 METADATA = "__metadata__"
 
@@ -45,15 +46,22 @@ class TensorInfo:
     end: int
 
 
-def read_header(file: BinaryIO, size: int) -> dict[str, TensorInfo]:
-    """The tensors of a file of `size` bytes, by name. BadWeightsFile for whatever a strict reader would not load."""
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def read_header(file: Readable, size: int | None = None) -> dict[str, TensorInfo]:
+    """The tensors of a file of `size` bytes, by name. BadWeightsFile for whatever a strict reader would not load.
+
+    Of a file that is still being inflated the size is not known: then its end is the caller's to check.
+    """
     prefix = file.read(8)
     if len(prefix) != 8:
         _refuse("it is too short to have a header")
     length = int.from_bytes(prefix, "little")
     if length > MAX_HEADER_BYTES:
         _refuse(f"its header is longer than {MAX_HEADER_BYTES} bytes, or the file is of another kind")
-    if 8 + length > size:
+    if size is not None and 8 + length > size:
         _refuse("it ends before its header does")
     text = file.read(length)
     if len(text) != length:
@@ -65,7 +73,7 @@ def read_header(file: BinaryIO, size: int) -> dict[str, TensorInfo]:
     if len(entries) > MAX_TENSORS:
         _refuse(f"it holds more than {MAX_TENSORS} tensors")
     tensors = {name: _tensor(entry) for name, entry in entries.items()}
-    _check_layout(tensors, size - 8 - length)
+    _check_layout(tensors, None if size is None else size - 8 - length)
     return tensors
 
 
@@ -97,14 +105,14 @@ def _tensor(entry: Any) -> TensorInfo:
     return TensorInfo(dtype=dtype, shape=tuple(shape), begin=begin, end=end)
 
 
-def _check_layout(tensors: dict[str, TensorInfo], data_bytes: int) -> None:
+def _check_layout(tensors: dict[str, TensorInfo], data_bytes: int | None) -> None:
     """Without holes or overlaps, and nothing left over: there is no room for anything but the tensors."""
     position = 0
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.begin, tensor.end)):
         if tensor.begin != position:
             _refuse("its tensors overlap or leave holes")
         position = tensor.end
-    if position != data_bytes:
+    if data_bytes is not None and position != data_bytes:
         _refuse("its tensors don't end where the file does: it may have been cut off")
 
 

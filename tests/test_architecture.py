@@ -28,6 +28,8 @@ TORCH_FREE = {
     "purlkit.errors",
     "purlkit.header",
     "purlkit.processes",
+    "purlkit.published",
+    "purlkit.recipes",
     "purlkit.zoo.catalog",
 }
 
@@ -93,6 +95,7 @@ def test_nothing_connects_at_import(package: str) -> None:
         "purlkit.results",
         "purlkit.zoo.catalog",
         "purlkit.client",
+        "purlkit.recipes",
         "api.main",
         "services.dispatcher",
     ],

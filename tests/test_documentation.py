@@ -6,6 +6,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+from purlkit.recipes import recipes
 from services.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -30,3 +31,9 @@ def test_every_file_that_the_readme_names_exists() -> None:
 
     assert len(named) > 10
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_recipe_is_documented_and_no_other() -> None:
+    documented = re.findall(r"^\| `([\w.-]+)` \|", (ROOT / "docs/recipes.md").read_text(), flags=re.MULTILINE)
+
+    assert documented == list(recipes())

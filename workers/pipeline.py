@@ -15,7 +15,7 @@ from purlkit.seeds import derive
 from purlkit.spec import JobSpec
 from purlkit.verdict import choose
 from purlkit.zoo import datasets
-from workers import cluster, publish, race, stages
+from workers import cluster, files, publish, race, stages
 from workers.attempt import Attempt
 from workers.dense import Dense, dense_baseline, uploaded_weights
 from workers.pulse import Pulse
@@ -54,14 +54,15 @@ def prune(job: Attempt) -> Finish:
         finishers = _race(job, dense, entrants, pulse)
 
     choice = choose([finisher.contender for finisher in finishers])
-    winner = next(finisher for finisher in finishers if finisher.contender is choice.winner)
+    entrant, winner = next(pair for pair in zip(entrants, finishers, strict=True) if pair[1].contender is choice.winner)
 
     job.enter(Phase.VERIFY)
     path = publish.write_checkpoint(job, dense, winner)
     result = publish.result_of(job, dense, splits, path, choice, finishers, entrants[0])
 
     job.enter(Phase.PUBLISH)
-    return publish.stage(job, path, result, entrants)
+    others = [*files.others(job, path, splits.test), *files.weights(job, dense, entrant, winner)]
+    return publish.stage(job, path, result, entrants, others)
 
 
 def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse) -> Found:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from purlkit import checkpoint
 from purlkit.errors import VerificationFailed
+from purlkit.pruning.cost import cost, weight_uses
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.results import (
@@ -19,6 +21,7 @@ from purlkit.results import (
     Accuracy,
     Candidate,
     CheckpointRef,
+    Cost,
     Finish,
     Outcome,
     Result,
@@ -26,9 +29,10 @@ from purlkit.results import (
 )
 from purlkit.spec import JobSpec
 from purlkit.training.data import Splits
-from purlkit.training.evaluate import accuracy
+from purlkit.training.evaluate import accuracy, top5_accuracy
 from purlkit.verdict import Choice, sentence
 from purlkit.zoo import models
+from workers import files
 from workers.attempt import Attempt
 from workers.dense import Dense
 from workers.race import Entrant, Finisher
@@ -54,16 +58,27 @@ def write_checkpoint(job: Attempt, dense: Dense, winner: Finisher) -> Path:
     return path
 
 
-def verify(job: Attempt, splits: Splits, path: Path, winner: Candidate) -> tuple[Mask, float]:
+@dataclass(frozen=True)
+class Counted:
+    """What the written file turned out to hold."""
+
+    mask: Mask
+    accuracy: float
+    top5_accuracy: float | None
+    cost: Cost
+
+
+def verify(job: Attempt, splits: Splits, path: Path, winner: Candidate) -> Counted:
     """Zeros and accuracy from the very bytes that will be published; a difference fails the job."""
     tensors, _ = checkpoint.read(path)
     model = models.build_for(job.spec).to(job.device)
     checkpoint.load_into(model, tensors)
-    counted = Mask.from_weights(prunable_layers(model))
+    mask = Mask.from_weights(prunable_layers(model))
     measured = accuracy(model, splits.test)
-    _compare("sparsity", counted.sparsity, winner.sparsity)
+    _compare("sparsity", mask.sparsity, winner.sparsity)
     _compare("test accuracy", measured, winner.accuracy)
-    return counted, measured
+    top5 = top5_accuracy(model, splits.test)
+    return Counted(mask, measured, top5, cost(model, mask, weight_uses(model, splits.test[:1].x)))
 
 
 def _compare(what: str, now: float, before: float) -> None:
@@ -81,15 +96,19 @@ def result_of(
     purl: Entrant,
 ) -> Result:
     spec, winner = job.spec, choice.winner.candidate
-    counted, measured = verify(job, splits, path, winner)
+    counted = verify(job, splits, path, winner)
     content = path.read_bytes()
     return Result(
         winner=Winner(method=winner.method, variant=winner.variant),
         verdict=sentence(choice, epochs=spec.fine_tune.epochs),
-        targets_met=targets_met(spec, sparsity=counted.sparsity, accuracy=measured, dense=dense.test_accuracy),
-        sparsity=counted.sparsity,
-        prunable_weights=counted.total,
-        accuracy=Accuracy(dense=dense.test_accuracy, pruned=winner.accuracy_pruned, fine_tuned=measured),
+        targets_met=targets_met(
+            spec, sparsity=counted.mask.sparsity, accuracy=counted.accuracy, dense=dense.test_accuracy
+        ),
+        sparsity=counted.mask.sparsity,
+        prunable_weights=counted.mask.total,
+        flops=counted.cost,
+        accuracy=Accuracy(dense=dense.test_accuracy, pruned=winner.accuracy_pruned, fine_tuned=counted.accuracy),
+        top5_accuracy=counted.top5_accuracy,
         candidates=tuple(finisher.contender.candidate for finisher in finishers),
         checkpoint=CheckpointRef(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)),
         dense_sha256=dense.sha256,
@@ -110,7 +129,7 @@ def targets_met(spec: JobSpec, *, sparsity: float, accuracy: float, dense: float
     return accuracy >= lowest and abs(sparsity - targets.sparsity) <= SPARSITY_TOLERANCE
 
 
-def stage(job: Attempt, path: Path, result: Result, entrants: list[Entrant]) -> Finish:
+def stage(job: Attempt, path: Path, result: Result, entrants: list[Entrant], others: list[str]) -> Finish:
     """Send the files; the service shows them when it accepts the finish that names them."""
     alphas = {entrant.name: entrant.alphas for entrant in entrants if entrant.alphas is not None}
     layers = {c.method: [layer.model_dump(mode="json") for layer in c.layers] for c in result.candidates}
@@ -119,4 +138,6 @@ def stage(job: Attempt, path: Path, result: Result, entrants: list[Entrant]) -> 
     job.link.put_artifact(CHECKPOINT, path, "application/octet-stream")
     for name in (POLICY, RESULT):
         job.link.put_artifact(name, job.scratch / name, "application/json")
-    return Finish(outcome=Outcome.SUCCEEDED, result=result, artifacts=(CHECKPOINT, POLICY, RESULT))
+    for name in others:
+        job.link.put_artifact(name, job.scratch / name, files.MEDIA_TYPES[name])
+    return Finish(outcome=Outcome.SUCCEEDED, result=result, artifacts=(CHECKPOINT, POLICY, RESULT, *others))

@@ -13,12 +13,15 @@ import ray
 import torch
 
 from purlkit import checkpoint
+from purlkit.pruning import cost
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.results import Candidate
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
-from purlkit.training.evaluate import accuracy, correct
+from purlkit.training.batchnorm import reestimate
+from purlkit.training.data import subset
+from purlkit.training.evaluate import accuracy, correct, top5_accuracy
 from purlkit.training.loop import train
 from purlkit.verdict import Contender
 from purlkit.zoo import datasets, models
@@ -107,6 +110,8 @@ def fine_tune(
 
     began = time.monotonic()
     entrant.mask.apply(layers)
+    if spec.fine_tune.batch_norm_images is not None:
+        reestimate(model, subset(splits.train, spec.fine_tune.batch_norm_images, seed))
     accuracy_pruned = accuracy(model, splits.test)
     train(
         model,
@@ -117,16 +122,19 @@ def fine_tune(
         on_batch=lambda: pulse.tick.remote(),
     )
     right = correct(model, splits.select)
+    uses = cost.weight_uses(model, splits.test[:1].x)
     candidate = Candidate(
         method=entrant.method,
         variant=entrant.variant,
         sparsity=entrant.mask.sparsity,
         accuracy_pruned=accuracy_pruned,
         accuracy=accuracy(model, splits.test),
+        top5_accuracy=top5_accuracy(model, splits.test),
         select_accuracy=right.double().mean().item(),
         images_seen=entrant.images + spec.fine_tune.epochs * len(splits.train),
         seconds=entrant.seconds + time.monotonic() - began,
-        layers=entrant.mask.report(layers, entrant.alphas),
+        layers=entrant.mask.report(layers, entrant.alphas, uses),
+        cost=cost.cost(model, entrant.mask, uses),
         mask_sha256=entrant.mask.sha256,
         note=entrant.note,
     )

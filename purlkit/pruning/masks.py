@@ -111,15 +111,20 @@ class Mask:
         return hold
 
     def report(
-        self, layers: Sequence[PrunableLayer], alphas: Sequence[float] | None = None
+        self,
+        layers: Sequence[PrunableLayer],
+        alphas: Sequence[float] | None = None,
+        uses: Mapping[str, int] | None = None,
     ) -> tuple[results.LayerReport, ...]:
-        """The per-layer table of a result; `alphas` where a policy chose the cuts."""
+        """The per-layer table of a result; `alphas` where a policy chose the cuts, `uses` of `cost.weight_uses`."""
         return tuple(
             results.LayerReport(
                 **row.model_dump(),
                 kept=self.per_layer[row.name][0],
                 sparsity=(row.weights - self.per_layer[row.name][0]) / row.weights,
                 alpha=None if alphas is None else alphas[index],
+                multiply_adds=None if uses is None else row.weights * uses[row.name],
+                multiply_adds_kept=None if uses is None else self.per_layer[row.name][0] * uses[row.name],
             )
             for index, row in enumerate(describe(layers))
         )

@@ -17,12 +17,16 @@ from purlkit.results.calls import (
 )
 from purlkit.results.outcome import (
     CHECKPOINT,
+    COMPRESSED,
     LOG,
+    ONNX,
     POLICY,
     RESULT,
+    WEIGHTS,
     Accuracy,
     Candidate,
     CheckpointRef,
+    Cost,
     Episode,
     EpisodeKind,
     Fraction,
@@ -32,12 +36,16 @@ from purlkit.results.outcome import (
     Winner,
 )
 from purlkit.results.reports import CheckReport, ErrorReport
+from purlkit.results.weights import LayerWeights, Spread, WeightsReport
 
 __all__ = [
     "CHECKPOINT",
+    "COMPRESSED",
     "LOG",
+    "ONNX",
     "POLICY",
     "RESULT",
+    "WEIGHTS",
     "Accuracy",
     "ArtifactName",
     "AttemptBrief",
@@ -46,6 +54,7 @@ __all__ = [
     "CheckReport",
     "CheckpointRef",
     "Command",
+    "Cost",
     "Episode",
     "EpisodeKind",
     "ErrorReport",
@@ -55,11 +64,14 @@ __all__ = [
     "HeartbeatAnswer",
     "Layer",
     "LayerReport",
+    "LayerWeights",
     "Outcome",
     "Phase",
     "Progress",
     "Result",
     "SavedWork",
+    "Spread",
+    "WeightsReport",
     "Winner",
     "WorkerEvent",
     "WorkerEvents",

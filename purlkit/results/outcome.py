@@ -12,6 +12,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 # Every artifact of a job by its one name.
 CHECKPOINT = "pruned.safetensors"
+COMPRESSED = "pruned.safetensors.gz"
+ONNX = "pruned.onnx"
+WEIGHTS = "weights.json"
 POLICY = "policy.json"
 RESULT = "result.json"
 LOG = "attempt.log"
@@ -51,20 +54,39 @@ class LayerReport(Layer):
     kept: int = Field(ge=0)
     sparsity: Fraction
     alpha: float | None = Field(None, ge=0, description="the cut in the criterion's unit, where a policy chose it")
+    multiply_adds: int | None = Field(None, ge=0, description="of the dense layer, for one image")
+    multiply_adds_kept: int | None = Field(None, ge=0, description="those with weights that are kept")
+
+
+class Cost(Record):
+    """What pruning saves on paper: no hardware is faster for single zeros. All numbers are of one image."""
+
+    parameters: int = Field(ge=1, description="of the dense network: biases and norms too")
+    parameters_kept: int = Field(ge=1, description="the same less the weights removed")
+    multiply_adds: int = Field(ge=1, description="of convolutions and linear layers, dense")
+    multiply_adds_kept: int = Field(ge=1, description="those with weights that are kept")
+    compression: float = Field(ge=1, description="parameters / parameters_kept: the denominator is all parameters")
+    compression_prunable: float = Field(ge=1, description="the same of the prunable weights alone: 1 / (1 - sparsity)")
+    speed_up: float = Field(ge=1, description="theoretical: multiply_adds / multiply_adds_kept")
+    flops_pruned: Fraction = Field(description="share of the multiply-adds removed, as papers print it")
 
 
 class Candidate(Record):
-    """One pruned network of the race; every accuracy is top-1."""
+    """One pruned network of the race; every accuracy is top-1 where its name does not say top-5."""
 
     method: str
     variant: Literal["mean", "best"] | None = None
     sparsity: Fraction
     accuracy_pruned: Fraction = Field(description="before fine-tuning, test split")
     accuracy: Fraction = Field(description="after fine-tuning, test split")
+    top5_accuracy: Fraction | None = Field(
+        None, description="after fine-tuning, test split; null with 5 classes or fewer"
+    )
     select_accuracy: Fraction = Field(description="after fine-tuning, select split: what the choice was made by")
     images_seen: int = Field(ge=0, description="training images the method cost: search and fine-tuning")
     seconds: float = Field(ge=0, description="wall time of the same")
     layers: tuple[LayerReport, ...] = Field(strict=False)
+    cost: Cost | None = None
     mask_sha256: Sha256 = Field(description="of which weights are kept: equal for equal masks, bit for bit")
     note: str | None = Field(None, description="what a reader must know, for example why the target was missed")
 
@@ -95,7 +117,9 @@ class Result(Record):
     targets_met: bool
     sparsity: Fraction
     prunable_weights: int = Field(ge=1, description="the denominator of every sparsity")
+    flops: Cost | None = Field(None, description="of the winner, from the weights in its file")
     accuracy: Accuracy
+    top5_accuracy: Fraction | None = Field(None, description="of the winner, test split; null with 5 classes or fewer")
     candidates: tuple[Candidate, ...] = Field(strict=False)
     checkpoint: CheckpointRef
     dense_sha256: Sha256

@@ -18,6 +18,7 @@ class Training(Record):
     optimizer: Literal["sgd", "adam"] = Field("sgd", description="SGD with Nesterov momentum, or Adam")
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum; with Adam its first beta")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on every parameter")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each target spread over all classes alike")
 
 
 class FineTune(Training):
@@ -25,6 +26,13 @@ class FineTune(Training):
 
     epochs: int = Field(10, ge=1, le=10_000, description="passes over the training images")
     learning_rate: Rate = Field(0.02, description="the rate at the first step; a cosine takes it to zero")
+    batch_norm_images: int | None = Field(
+        None,
+        ge=2,
+        le=10_000_000,
+        description="training images that batch norm's running statistics are measured anew with, after the mask is "
+        "applied and before anything else; null: they stay the dense network's",
+    )
 
 
 class Retrain(Training):

@@ -104,10 +104,11 @@ class Splits:
         self.require(reward_images=n)
         return replace(self, reward=self.reward[:n])
 
-    def require(self, *, reward_images: int | None = None, subset: int = 0) -> None:
-        """Raises NotEnoughData where a split holds fewer images than a search asks for."""
+    def require(self, *, reward_images: int | None = None, subset: int = 0, batch_norm: int = 0) -> None:
+        """Raises NotEnoughData where a split holds fewer images than a job asks for."""
         _require("reward", self.reward, reward_images or 0, at="/search/reward_images")
         _require("training", self.train, subset, at="/search/retrain/images")
+        _require("training", self.train, batch_norm, at="/fine_tune/batch_norm_images")
 
 
 def _require(split: str, images: Samples, n: int, *, at: str) -> None:

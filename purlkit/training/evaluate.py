@@ -1,4 +1,4 @@
-"""Top-1 accuracy."""
+"""Top-1 and top-5 accuracy."""
 
 from __future__ import annotations
 
@@ -27,21 +27,37 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 def correct(
-    model: nn.Module, images: Samples, batch: int | None = None, on_batch: Callable[[], None] | None = None
+    model: nn.Module,
+    images: Samples,
+    batch: int | None = None,
+    on_batch: Callable[[], None] | None = None,
+    *,
+    top: int = 1,
 ) -> Tensor:
-    """For each image whether the model names its class. An answer that is not finite is wrong."""
+    """For each image whether its class is among the `top` that the model ranks first.
+
+    An answer that is not finite is wrong.
+    """
     batch = batch or max(1, min(IMAGES, PIXELS // images.shape[1:].numel()))
     right = torch.empty(len(images), dtype=torch.bool, device=images.device)
     with mode(model, training=False), torch.inference_mode():
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
             answers = model(part.x)
-            right[start : start + batch] = (answers.argmax(1) == part.y) & answers.isfinite().all(1)
+            named = answers.argmax(1, keepdim=True) if top == 1 else answers.topk(top).indices
+            right[start : start + batch] = (named == part.y[:, None]).any(1) & answers.isfinite().all(1)
             if on_batch is not None:
                 on_batch()
     return right
 
 
-def accuracy(model: nn.Module, images: Samples, on_batch: Callable[[], None] | None = None) -> float:
-    """Share of the images whose class the model names."""
-    return int(correct(model, images, on_batch=on_batch).sum()) / len(images)
+def accuracy(model: nn.Module, images: Samples, on_batch: Callable[[], None] | None = None, *, top: int = 1) -> float:
+    """Share of the images whose class is among the `top` that the model ranks first."""
+    return int(correct(model, images, on_batch=on_batch, top=top).sum()) / len(images)
+
+
+def top5_accuracy(model: nn.Module, images: Samples, on_batch: Callable[[], None] | None = None) -> float | None:
+    """None where there are 5 classes or fewer, for then every answer would be right."""
+    with mode(model, training=False), torch.inference_mode():
+        classes = model(images[:1].x).shape[1]
+    return accuracy(model, images, on_batch, top=5) if classes > 5 else None

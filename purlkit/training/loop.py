@@ -54,7 +54,8 @@ def train(
                 for batch in batches(images, training.batch_size, order):
                     optimizer.param_groups[0]["lr"] = cosine(training.learning_rate, step, steps)
                     optimizer.zero_grad()
-                    functional.cross_entropy(model(batch.x), batch.y).backward()
+                    loss = functional.cross_entropy(model(batch.x), batch.y, label_smoothing=training.label_smoothing)
+                    loss.backward()
                     hold()
                     optimizer.step()
                     step += 1

@@ -11,7 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+import purlkit
 from purlkit import Mask, prunable_layers
+from purlkit.checkpoint import fingerprint
+from purlkit.checkpoint.onnx_file import verify_onnx
+from purlkit.results import CHECKPOINT, COMPRESSED, ONNX, POLICY, RESULT, WEIGHTS, WeightsReport
 from purlkit.spec import Dataset
 from purlkit.training.evaluate import accuracy
 from purlkit.verdict import NAMES
@@ -60,6 +64,32 @@ def test_the_checkpoint_is_what_the_result_says(service: RunningService, done: d
     assert mask.total == done["result"]["prunable_weights"] == 64 * 32 + 32 * 32 + 32 * 10
     test = datasets.load(Dataset(name="digits"), Path()).test
     assert accuracy(model, test) == done["result"]["accuracy"]["fine_tuned"]
+
+
+def test_the_other_files_hold_the_same_network(service: RunningService, done: dict[str, Any], tmp_path: Path) -> None:
+    listed = service.http.get(done["links"]["artifacts"]).json()["data"]
+    names = {artifact["name"] for artifact in listed}
+    assert names >= {CHECKPOINT, COMPRESSED, ONNX, WEIGHTS, POLICY, RESULT}
+    for name in (CHECKPOINT, COMPRESSED, ONNX):
+        (tmp_path / name).write_bytes(service.http.get(f"{done['links']['artifacts']}/{name}").content)
+    plain, packed = the_model(), the_model()
+
+    purlkit.load(tmp_path / CHECKPOINT, plain)
+    purlkit.load(tmp_path / COMPRESSED, packed)
+
+    assert fingerprint(plain) == fingerprint(packed)
+    verify_onnx(tmp_path / ONNX, plain, datasets.load(Dataset(name="digits"), Path()).test.x)
+    spread = WeightsReport.model_validate_json(service.http.get(f"{done['links']['artifacts']}/{WEIGHTS}").content)
+    assert spread.method == done["result"]["winner"]["method"]
+    assert sum(layer.pruned.weights for layer in spread.layers) == Mask.from_weights(prunable_layers(plain)).kept
+
+
+def test_what_it_costs_is_told_of_every_candidate(done: dict[str, Any]) -> None:
+    result = done["result"]
+
+    assert result["flops"]["speed_up"] == pytest.approx(5.0, rel=0.01)  # each weight of linear layers is used once
+    assert result["flops"] in [candidate["cost"] for candidate in result["candidates"]]
+    assert result["accuracy"]["fine_tuned"] <= result["top5_accuracy"] <= 1
 
 
 def test_every_episode_is_on_record_once(service: RunningService, done: dict[str, Any]) -> None:

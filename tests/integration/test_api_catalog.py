@@ -126,3 +126,17 @@ def test_every_reference_of_the_document_leads_somewhere(service: Service) -> No
         return set().union(*(references(inner) for inner in node)) if isinstance(node, list) else set()
 
     assert {reference.removeprefix("#/components/schemas/") for reference in references(document)} == set(schemas)
+
+
+def test_recipes_can_be_looked_up_and_posted(service: Service) -> None:
+    listed = {one["name"]: one for one in service.http.get("/recipes").json()["data"]}
+    name = "global-mp-resnet32-cifar-90"
+
+    body = service.http.get(f"/recipes/{name}/spec")
+    posted = service.http.post("/jobs", content=body.content, headers={"Content-Type": "application/json"})
+
+    assert listed[name]["published"][0]["accuracy"] == 92.67
+    assert body.json() == listed[name]["spec"]
+    assert posted.status_code == 202
+    assert posted.json()["spec"]["fine_tune"]["epochs"] == 300
+    assert_problem(service.http.get("/recipes/nothing/spec"), 404, "not_found")

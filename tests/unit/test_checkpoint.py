@@ -203,7 +203,7 @@ def test_a_hostile_file_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "hostile.safetensors"
     path.write_bytes(content)
 
-    with pytest.raises(BadWeightsFile, match="no safetensors file"):
+    with pytest.raises(BadWeightsFile, match="not a safetensors file that we accept"):
         checkpoint.read(path)
     with pytest.raises(BadWeightsFile, match="no safetensors file"):
         checkpoint.from_bytes(content)

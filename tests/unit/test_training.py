@@ -54,6 +54,15 @@ def test_weight_decay_adds_to_the_gradient() -> None:
     assert model.weight.flatten().tolist() == pytest.approx([1.04, 0.94])
 
 
+def test_label_smoothing_spreads_a_part_of_the_target() -> None:
+    model, images = two_weights(0.0, 0.0)
+
+    train(model, images, Training(epochs=1, learning_rate=0.1, momentum=0, weight_decay=0, label_smoothing=0.2), seed=0)
+
+    # Targets 0.9 and 0.1 instead of 1 and 0: the gradient is 0.5 - 0.9 and 0.5 - 0.1.
+    assert model.weight.flatten().tolist() == pytest.approx([0.04, -0.04])
+
+
 def test_one_step_of_adam() -> None:
     model, images = two_weights(0.0, 0.0)
 

@@ -120,3 +120,27 @@ def test_targets_seeds_and_names() -> None:
     assert (first.saved_as("search"), last.saved_as("search")) == ("search", "search-2")
     assert first.seed == SPEC.seed  # so a job without stages has the bits that it always had
     assert last.seed == stage_seed(SPEC.seed, 2) == derive(SPEC.seed, "stage", 2)
+
+
+def test_batch_norm_is_measured_anew_before_the_pruned_accuracy_if_asked_for() -> None:
+    told = {"model": {"name": "digits-resnet", "kwargs": {"width": 2}}, "targets": {"sparsity": 0.5}}
+    specs = [
+        JobSpec.model_validate({**told, "fine_tune": {"epochs": 1, "batch_norm_images": images}}).resolve()
+        for images in (None, 500)
+    ]
+    model = models.build_for(specs[0])
+    tensors = checkpoint.tensors_of(model)
+    entrant = race.Entrant("global", None, Mask.dense(prunable_layers(model)))
+
+    plain, again = (
+        race.fine_tune(spec.model_dump_json(), tensors, entrant, "unused", PULSE, seed=0).contender.candidate
+        for spec in specs
+    )
+
+    # Fresh statistics (mean 0, variance 1) are of no network at all: with measured ones the answers are others.
+    assert plain.accuracy_pruned != again.accuracy_pruned
+    assert specs[0].fingerprint != specs[1].fingerprint
+    assert again.top5_accuracy is not None
+    assert again.top5_accuracy >= again.accuracy
+    assert again.cost is not None
+    assert again.cost.flops_pruned == 0

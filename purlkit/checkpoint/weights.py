@@ -1,0 +1,120 @@
+"""Weights out of a model and into one: all of them fit, or none is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from purlkit.errors import WeightsDontFit
+from purlkit.header import TensorInfo
+
+_SHOWN = 5
+# What a float32 network may be given in; the packed types of 8 bits and fewer don't convert one to one.
+_FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+_DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "U16": torch.uint16,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I32": torch.int32,
+    "U32": torch.uint32,
+    "F32": torch.float32,
+    "I64": torch.int64,
+    "U64": torch.uint64,
+    "F64": torch.float64,
+}
+_TENSOR_NAME = re.compile(r"[\w.]{1,100}", re.ASCII)
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the whole state_dict in main memory. Tied weights stand under each of their names, for any reader."""
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def load_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copies the tensors into the model if all of them fit and are finite, else raises and leaves it as it was."""
+    own = model.state_dict()
+    _compare(_kinds(own), _kinds(tensors))
+    converted = {name: tensors[name].to(tensor.dtype) for name, tensor in own.items()}
+    infinite = [name for name, tensor in converted.items() if not bool(tensor.isfinite().all())]
+    if infinite:
+        raise _unfit(f"not finite: {_some(infinite)}", "give weights without NaN and infinity")
+    # A model without values, on the meta device, takes the tensors themselves.
+    model.load_state_dict(converted, assign=any(tensor.is_meta for tensor in own.values()))
+
+
+def refuse_unfit(model: nn.Module, header: Mapping[str, TensorInfo]) -> None:
+    """The same question, asked of a file's header alone."""
+    _compare(
+        _kinds(model.state_dict()), {name: _Kind(_DTYPES[info.dtype], info.shape) for name, info in header.items()}
+    )
+
+
+class _Kind(NamedTuple):
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{str(self.dtype).removeprefix('torch.')}{list(self.shape)}"
+
+    def takes(self, given: _Kind) -> bool:
+        return given.shape == self.shape and (given.dtype == self.dtype or {given.dtype, self.dtype} <= _FLOATS)
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, _Kind]:
+    return {name: _Kind(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def _compare(own: Mapping[str, _Kind], given: Mapping[str, _Kind]) -> None:
+    missing, unexpected = own.keys() - given.keys(), given.keys() - own.keys()
+    wrong = [name for name in own.keys() & given.keys() if not own[name].takes(given[name])]
+    problems = [
+        *([f"missing: {_some(missing)}"] if missing else []),
+        *([f"unexpected: {_some(unexpected)}"] if unexpected else []),
+        *([f"other than {_some(wrong, own)}"] if wrong else []),
+    ]
+    if problems:
+        raise _unfit("; ".join(problems), "give the weights of the model that the spec names")
+
+
+def _unfit(problem: str, remedy: str) -> WeightsDontFit:
+    return WeightsDontFit(f"the weights don't fit the model ({problem})", at="/model/weights", remedy=remedy)
+
+
+def _some(names: Iterable[str], kinds: Mapping[str, _Kind] | None = None) -> str:
+    """The first few, and only what looks like a tensor's name: the file is a stranger's."""
+    names = sorted(names)
+    shown = [name if _TENSOR_NAME.fullmatch(name) else "(an odd name)" for name in names[:_SHOWN]]
+    if kinds is not None:
+        shown = [f"{name} {kinds[name]}" for name in names[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def recount(tensors: Mapping[str, Tensor], layers: Iterable[str]) -> tuple[int, int]:
+    """(non-zero weights, all weights) of these prunable layers, counted from a file's tensors."""
+    weights = [tensors[f"{name}.weight"] for name in layers]
+    return sum(int(weight.count_nonzero()) for weight in weights), sum(weight.numel() for weight in weights)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def fingerprint(model: nn.Module) -> str:
+    """sha256 over every tensor's name, type, shape and bytes: equal for equal weights, in any run and on any device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {_Kind(tensor.dtype, tuple(tensor.shape))}\n".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
