@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api.schemas import ArtifactView, AttemptView, EpisodeView, EventView, JobView, Links, ResultView
 from purlkit.results import Progress
-from services import attempts, jobs, tables
+from services import attempts, scheduling, tables
 from services.states import JobState
 
 
@@ -30,8 +30,8 @@ def _job_view(session: Session, job: tables.Job, tries: Sequence[tables.Attempt]
             "state": job.state,
             "requested": job.requested,
             "phase": job.phase,
-            "pending_reason": jobs.pending_reason(session, job),
-            "queue_position": jobs.queue_position(session, job),
+            "pending_reason": scheduling.pending_reason(session, job),
+            "queue_position": scheduling.queue_position(session, job),
             "spec": job.spec,
             "fingerprint": job.fingerprint,
             "progress": job.progress and Progress.model_validate(job.progress, strict=False),

@@ -120,6 +120,7 @@ class Launch:
 class FakeLauncher:
     """Remembers what it was asked to start; a test decides what dies."""
 
+    place: str = "here"
     launches: list[Launch] = field(default_factory=list)
     asked_to_drain: list[Handle] = field(default_factory=list)
     ended: list[Handle] = field(default_factory=list)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 from purlkit.results import LOG
 from services import artifacts
 from services.attempts import Claim
 from services.dispatcher import Dispatcher
 from services.launch import Handle
+from services.settings import Settings
+from services.stopping import Stop
 from services.tables import Attempt
-from services.testing import FakeLauncher, FakeWorker, settings_in
+from services.testing import FakeLauncher, FakeWorker
 from tests.bench import Bench
 from tests.waiting import wait_until
 
@@ -19,7 +22,7 @@ class Scene:
     def __init__(self, bench: Bench, launcher: FakeLauncher, **environ: str) -> None:
         self.bench = bench
         self.launcher = launcher
-        settings = settings_in(bench.settings.data_dir, PURL_PUBLIC_URL="http://service", **environ)
+        settings = Settings.from_environ({**bench.environ, "PURL_PUBLIC_URL": "http://service", **environ})
         self.dispatcher = Dispatcher(bench.db, settings, launcher, bench.store)
 
     def start(self) -> FakeWorker:
@@ -34,6 +37,11 @@ class Scene:
             attempt = session.get_one(Attempt, env["PURL_ATTEMPT"])
         claim = Claim(attempt_id=attempt.id, job_id=attempt.job_id, number=attempt.number, token=env["PURL_TOKEN"])
         return FakeWorker(self.bench.db, claim)
+
+    def drain(self) -> bool:
+        """What SIGTERM does; whether it left nothing behind."""
+        with closing(Stop()) as stop:
+            return self.dispatcher.drain(stop)
 
     def tick_until(self, what: str, condition: Callable[[], object]) -> None:
         def looked() -> object:

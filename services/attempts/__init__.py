@@ -16,7 +16,7 @@ from services.attempts.claims import (
     stalled,
     unreaped,
 )
-from services.attempts.endings import finish, rescue
+from services.attempts.endings import condemn, finish, rescue
 from services.attempts.work import (
     authenticate,
     brief,
@@ -33,6 +33,7 @@ __all__ = [
     "authenticate",
     "brief",
     "claim",
+    "condemn",
     "deaf",
     "expired",
     "fence",
