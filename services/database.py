@@ -97,8 +97,8 @@ def unusable(error: DBAPIError) -> BadSetting:
     return BadSetting("PURL_DATABASE_URL", f"leads to no database that answers ({said[0].strip()})", remedy=remedy)
 
 
-def upgrade(url: str) -> None:
-    """Bring the tables to this program's version, creating what is missing."""
+def upgrade(url: str, *, revision: str = "head") -> None:
+    """Bring the tables to this program's version, creating what is missing. An older `revision` is for tests."""
     # Changing a table on SQLite means copying it and dropping the old one, which would cascade to every row below.
     engine = make_engine(url, foreign_keys=False)
     try:
@@ -106,7 +106,7 @@ def upgrade(url: str) -> None:
             alone(connection, UPGRADE_LOCK)
             config = _alembic()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
             _check_foreign_keys(connection)
     finally:
         engine.dispose()
