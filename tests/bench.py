@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ class Bench:
                     started_at=Attempt.started_at - ms,
                 )
             )
+
+    def overdue(self, query: Callable[..., list[Attempt]]) -> list[str]:
+        """Ids of the attempts that the dispatcher's query finds."""
+        with self.db.read() as session:
+            return [attempt.id for attempt in query(session)]
 
     def events(self, job_id: str) -> list[Event]:
         with self.db.read() as session:

@@ -1,227 +1,16 @@
-"""Attempts from their claim to their end, and what becomes of the job."""
+"""How attempts end, and what becomes of their jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-from sqlalchemy.exc import IntegrityError
 
-from purlkit.results import CHECKPOINT, Finish, Outcome, Phase
+from purlkit.results import CHECKPOINT, Finish, Outcome
 from services import artifacts, attempts
-from services.errors import AttemptSuperseded, IllegalMove, InvalidFinish, Unauthorized
+from services.attempts.endings import Cause
+from services.errors import AttemptSuperseded, IllegalMove, InvalidFinish
 from services.states import AttemptState, JobState
-from services.tables import Attempt, SavedBlob
-from services.testing import FakeWorker, a_blob, a_result, settings_in
+from services.testing import FakeWorker, a_blob, a_result
 from tests.bench import Bench
-
-
-class TestClaim:
-    def test_a_claim_is_an_attempt_that_is_being_launched(self, bench: Bench) -> None:
-        job_id = bench.submit()
-
-        worker = bench.claim()
-
-        attempt = worker.attempt
-        assert (attempt.job_id, attempt.number, attempt.state) == (job_id, 1, AttemptState.LAUNCHING)
-        assert bench.job(job_id).state is JobState.QUEUED
-        assert worker.claim.token not in repr(worker.claim)
-        assert worker.claim.token not in str(attempt.__dict__)
-
-    def test_a_claimed_job_is_not_claimed_again(self, bench: Bench) -> None:
-        bench.submit()
-        bench.claim()
-
-        with bench.db.write() as session:
-            assert attempts.claim(session, bench.settings) is None
-
-    def test_no_more_attempts_live_than_the_settings_allow(self, bench: Bench) -> None:
-        one_at_a_time = settings_in(bench.settings.data_dir)
-        bench.submit()
-        second = bench.submit()
-        worker = bench.claim()
-
-        with bench.db.write() as session:
-            assert attempts.claim(session, one_at_a_time) is None
-        worker.succeed()
-        with bench.db.write() as session:
-            claim = attempts.claim(session, one_at_a_time)
-
-        assert claim is not None
-        assert claim.job_id == second
-
-    def test_a_job_is_passed_over_until_its_time_has_come(self, bench: Bench) -> None:
-        waiting = bench.running()
-        bench.rescue(waiting)
-        bench.submit(priority=-1)
-
-        assert bench.claim().claim.job_id != waiting.claim.job_id
-
-    def test_the_database_refuses_a_second_live_attempt_of_a_job(self, bench: Bench) -> None:
-        first = bench.running().attempt
-        columns = {column.name: getattr(first, column.name) for column in Attempt.__table__.columns}
-        second = Attempt(**{**columns, "id": "att_" + "0" * 26, "number": 2})
-
-        with pytest.raises(IntegrityError), bench.db.write() as session:
-            session.add(second)
-
-
-class TestToken:
-    def test_opens_its_own_attempt_only(self, bench: Bench) -> None:
-        bench.submit()
-        bench.submit()
-        mine, other = bench.claim().claim, bench.claim().claim
-
-        with bench.db.read() as session:
-            assert attempts.authenticate(session, mine.attempt_id, mine.token).id == mine.attempt_id
-            for attempt_id, token in (
-                (mine.attempt_id, other.token),
-                (mine.attempt_id, ""),
-                ("att_" + "0" * 26, mine.token),
-                ("nonsense\0", mine.token),
-            ):
-                with pytest.raises(Unauthorized):
-                    attempts.authenticate(session, attempt_id, token)
-
-    def test_of_an_ended_attempt_opens_nothing(self, bench: Bench) -> None:
-        worker = bench.running()
-        bench.rescue(worker)
-
-        with pytest.raises(AttemptSuperseded), bench.db.read() as session:
-            attempts.authenticate(session, worker.claim.attempt_id, worker.claim.token)
-
-
-class TestWork:
-    def test_the_first_word_makes_attempt_and_job_running(self, bench: Bench) -> None:
-        job_id = bench.submit()
-        worker = bench.claim()
-
-        assert worker.beat(phase=Phase.CHECKING) == "continue"
-
-        job = bench.job(job_id)
-        assert (job.state, job.phase) == (JobState.RUNNING, "checking")
-        assert job.started_at is not None
-        assert job.last_heartbeat_at is not None
-        assert worker.attempt.state is AttemptState.RUNNING
-
-    def test_a_brief_has_the_spec_and_what_was_saved_before(self, bench: Bench) -> None:
-        first = bench.running(seed=3)
-        first.save("dense", b"weights")
-        first.save("search", b"old")
-        first.save("search", b"new")
-        bench.rescue(first)
-        second = bench.next_try(first.claim.job_id)
-
-        with bench.db.read() as session:
-            brief = attempts.brief(session, second.attempt)
-            found = attempts.find_saved(session, second.attempt, "search")
-
-        assert (brief.number, brief.spec.seed, brief.weights_href) == (2, 3, None)
-        assert {name: saved.sha256 for name, saved in brief.saved.items()} == {
-            "dense": a_blob(b"weights").sha256,
-            "search": a_blob(b"new").sha256,
-        }
-        assert brief.saved["dense"].href == f"/attempts/{second.claim.attempt_id}/saved/dense"
-        assert found.sha256 == a_blob(b"new").sha256
-        assert (brief.lease_seconds, brief.heartbeat_seconds) == (60, 10)
-
-    def test_a_heartbeat_renews_the_lease(self, bench: Bench) -> None:
-        worker = bench.running()
-        bench.age(worker, 61)
-        assert overdue(bench, attempts.expired) == [worker.claim.attempt_id]
-
-        worker.beat()
-
-        assert overdue(bench, attempts.expired) == []
-
-    def test_a_drain_is_handed_over_once_asked_for(self, bench: Bench) -> None:
-        worker = bench.running()
-        with bench.db.write() as session:
-            attempts.request_drain(session, worker.claim.attempt_id)
-
-        assert worker.beat() == "drain"
-
-
-def overdue(bench: Bench, query: Callable[..., list[Attempt]]) -> list[str]:
-    with bench.db.read() as session:
-        return [attempt.id for attempt in query(session)]
-
-
-class TestOverdue:
-    def test_an_attempt_that_never_reports_expires(self, bench: Bench) -> None:
-        bench.submit()
-        worker = bench.claim()
-        assert overdue(bench, attempts.expired) == []
-
-        bench.age(worker, 61)
-
-        assert overdue(bench, attempts.expired) == [worker.claim.attempt_id]
-        assert overdue(bench, attempts.stalled) == []
-
-    def test_beats_without_steps_are_a_stall(self, bench: Bench) -> None:
-        worker = bench.running()
-        bench.age(worker, 301)
-
-        worker.beat(moved=False)
-        assert overdue(bench, attempts.stalled) == [worker.claim.attempt_id]
-        assert overdue(bench, attempts.expired) == []
-
-        worker.beat(moved=True)
-        assert overdue(bench, attempts.stalled) == []
-
-    def test_a_new_phase_is_no_stall(self, bench: Bench) -> None:
-        worker = bench.running()
-        bench.age(worker, 301)
-
-        worker.beat(phase=Phase.RACE, moved=False)
-
-        assert overdue(bench, attempts.stalled) == []
-
-    def test_running_time_counts_over_all_attempts(self, bench: Bench) -> None:
-        first = bench.running(timeout_seconds=100.0)
-        bench.age(first, 59)
-        bench.rescue(first)
-        second = bench.next_try(first.claim.job_id)
-        second.beat()
-        assert overdue(bench, attempts.expired) == []
-        bench.age(second, 42)
-        second.beat()
-
-        assert overdue(bench, attempts.expired) == [second.claim.attempt_id]
-        job = bench.rescue(second)
-
-        assert job.state is JobState.FAILED
-        assert job.error is not None
-        assert job.error["code"] == "timeout"
-        assert second.attempt.cause == "timeout"
-
-    def test_a_worker_that_drains_because_its_time_is_up_has_run_out_of_time(self, bench: Bench) -> None:
-        worker = bench.running(timeout_seconds=100.0)
-        bench.age(worker, 101)
-        worker.beat()
-
-        job = worker.leave(Outcome.DRAINED)
-
-        assert job.state is JobState.FAILED
-        assert job.error is not None
-        assert job.error["code"] == "timeout"
-
-    def test_only_an_ended_attempt_with_processes_is_left_to_reap(self, bench: Bench) -> None:
-        worker = bench.running()
-        handle = {"pid": 1, "started": 2, "host": "here"}
-        with bench.db.write() as session:
-            attempts.launched(session, worker.claim.attempt_id, handle)
-        assert overdue(bench, attempts.unreaped) == []
-        assert overdue(bench, attempts.live) == [worker.claim.attempt_id]
-
-        worker.succeed()
-        assert overdue(bench, attempts.live) == []
-        assert overdue(bench, attempts.unreaped) == [worker.claim.attempt_id]
-        assert worker.attempt.handle == handle
-        with bench.db.write() as session:
-            attempts.reaped(session, worker.claim.attempt_id)
-
-        assert overdue(bench, attempts.unreaped) == []
 
 
 class TestSuccess:
@@ -325,6 +114,22 @@ class TestFailure:
         assert bench.next_try(job_id).fail(retryable=True).state is JobState.QUEUED
         assert bench.next_try(job_id).fail(retryable=True).state is JobState.FAILED
 
+    def test_lost_attempts_do_not_count_as_that_fault(self, bench: Bench) -> None:
+        worker = bench.running(max_attempts=2)
+        job_id = worker.claim.job_id
+
+        assert worker.fail(retryable=True).state is JobState.QUEUED
+        assert bench.rescue(bench.next_try(job_id)).state is JobState.QUEUED
+        assert bench.next_try(job_id).leave(Outcome.DRAINED).state is JobState.QUEUED
+        assert bench.next_try(job_id).fail(retryable=True).state is JobState.FAILED
+
+    def test_the_code_of_an_error_may_be_as_long_as_its_record_allows(self, bench: Bench) -> None:
+        worker = bench.running()
+
+        worker.fail(code="x" * 100)
+
+        assert worker.attempt.cause == "x" * 100
+
     def test_faults_at_different_places_are_counted_apart(self, bench: Bench) -> None:
         worker = bench.running(max_attempts=2)
         job_id = worker.claim.job_id
@@ -387,6 +192,37 @@ class TestInterruption:
 
         assert (worker.attempt.state, worker.attempt.cause) == (AttemptState.LOST, "stalled")
 
+    @pytest.mark.parametrize("cause", ["stalled", "lost"])
+    def test_who_drains_only_because_it_is_being_ended_is_told_as_what_it_was(self, bench: Bench, cause: Cause) -> None:
+        worker = bench.running()
+        with bench.db.write() as session:
+            attempts.condemn(session, worker.attempt, reason="it hung", cause=cause)
+
+        job = worker.leave(Outcome.DRAINED)
+
+        assert (worker.attempt.state, worker.attempt.cause) == (AttemptState.LOST, cause)
+        assert worker.attempt.reason == job.waiting_for == "it hung"
+        assert job.fruitless == 1
+        assert job.not_before > (worker.attempt.ended_at or 0), "and waits before it tries again"
+
+    def test_what_it_was_condemned_for_outlives_the_dispatcher_that_was_about_to_end_it(self, bench: Bench) -> None:
+        worker = bench.running()
+        with bench.db.write() as session:
+            attempts.condemn(session, worker.attempt, reason="it hung", cause="stalled")
+
+        bench.rescue(worker, reason="its process died without a last word")
+
+        assert (worker.attempt.reason, worker.attempt.cause) == ("it hung", "stalled")
+
+    def test_a_success_in_the_last_seconds_is_a_success(self, bench: Bench) -> None:
+        worker = bench.running()
+        with bench.db.write() as session:
+            attempts.condemn(session, worker.attempt, reason="it hung", cause="stalled")
+
+        assert worker.succeed().state is JobState.SUCCEEDED
+
+        assert (worker.attempt.state, worker.attempt.reason) == (AttemptState.SUCCEEDED, None)
+
     def test_waits_double_up_to_a_minute(self, bench: Bench) -> None:
         worker = bench.running()
         job_id = worker.claim.job_id
@@ -422,6 +258,17 @@ class TestInterruption:
             worker = bench.claim()
 
         assert bench.job(job_id).fruitless == 0
+        assert bench.job(job_id).not_before <= (worker.attempt.created_at), "and none of them had to wait"
+
+    def test_nine_in_a_row_without_progress_and_one_with_it_are_not_too_many(self, bench: Bench) -> None:
+        """At most ten in a row: what was lost before the last progress does not count."""
+        job_id = bench.submit()
+        for _ in range(3):
+            for _ in range(9):
+                assert bench.rescue(bench.next_try(job_id)).state is JobState.QUEUED
+            worker = bench.next_try(job_id)
+            worker.save("search", worker.claim.attempt_id.encode())
+            assert bench.rescue(worker).fruitless == 0
 
     def test_saving_what_was_saved_before_is_no_progress(self, bench: Bench) -> None:
         worker = bench.running()
@@ -488,14 +335,3 @@ def test_nobody_can_cancel_what_nobody_asked_to_cancel(bench: Bench) -> None:
         worker.leave(Outcome.CANCELLED)
 
     assert bench.state(worker) is JobState.RUNNING
-
-
-def test_saved_work_is_one_row_for_each_name(bench: Bench) -> None:
-    worker = bench.running()
-    for data in (b"1", b"2", b"2"):
-        worker.save("search", data)
-
-    with bench.db.read() as session:
-        row = session.get_one(SavedBlob, (worker.claim.job_id, "search"))
-
-    assert (row.sha256, row.bytes) == (a_blob(b"2").sha256, 1)
