@@ -153,7 +153,7 @@ class Dispatcher:
                     reason = f"its lease ran out: nothing was heard from it for {attempt.lease_seconds:g} s"
                 elif attempt.id in stalled:
                     cause = "stalled"
-                    reason = f"it hung: no step and no batch ended within {attempt.stall_seconds:g} s"
+                    reason = f"it hung: no step and no batch ended within {attempts.patience_of(attempt):g} s"
                 elif attempt.id in deaf:
                     reason = f"it did not follow the request to cancel within {attempt.lease_seconds:g} s"
                 else:

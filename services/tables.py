@@ -108,6 +108,7 @@ class Attempt(Base):
     stall_seconds: Mapped[float]
     counter: Mapped[int | None]
     counter_moved_at: Mapped[int | None]
+    pace: Mapped[list[float] | None] = mapped_column(_JSON)  # seconds of each of its latest steps in this phase
     draining: Mapped[bool] = mapped_column(default=False)
     saved: Mapped[bool] = mapped_column(default=False)  # whether it got further than the attempt before it
     next_seq: Mapped[int] = mapped_column(default=0)  # of its own events

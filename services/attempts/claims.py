@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,6 +26,10 @@ UNREADABLE = ErrorReport(
     code="unreadable_spec",
     message="another version of the program stored this job's spec, and this one can't read it: submit it again",
 )
+
+
+# So many times what a step takes as a rule is no longer a slow step.
+SLOW_STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +115,21 @@ def expired(session: Session) -> list[Attempt]:
 
 
 def stalled(session: Session) -> list[Attempt]:
-    """Running ones that beat, but have finished no step and no batch for their stall_seconds."""
+    """Running ones that beat, but have finished no step and no batch for longer than they may."""
     now = clock(session)
     since = func.coalesce(Attempt.counter_moved_at, Attempt.started_at)
     hung = select(Attempt).where(Attempt.state == AttemptState.RUNNING, since + Attempt.stall_seconds * 1000 < now)
-    return list(session.scalars(hung.order_by(Attempt.id)))
+    return [
+        attempt
+        for attempt in session.scalars(hung.order_by(Attempt.id))
+        if (attempt.counter_moved_at or attempt.started_at or now) + patience_of(attempt) * 1000 < now
+    ]
+
+
+def patience_of(attempt: Attempt) -> float:
+    """For how many seconds it may finish nothing. Steps of a large network may take longer than any setting."""
+    steps = attempt.pace or [0.0]
+    return max(attempt.stall_seconds, SLOW_STEPS * median(steps))
 
 
 def deaf(session: Session) -> list[Attempt]:

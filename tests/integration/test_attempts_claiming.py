@@ -98,6 +98,30 @@ class TestOverdue:
         worker.beat(moved=True)
         assert bench.overdue(attempts.stalled) == []
 
+    def test_a_network_whose_steps_are_slow_has_twenty_of_them(self, bench: Bench) -> None:
+        """Steps of 30 s: 20 of them are 600 s, twice the setting."""
+        worker = bench.running()
+        for _ in range(3):
+            bench.age(worker, 30)
+            worker.beat(moved=True)
+
+        bench.age(worker, 590)
+        assert bench.overdue(attempts.stalled) == []
+
+        bench.age(worker, 20)
+        assert bench.overdue(attempts.stalled) == [worker.claim.attempt_id]
+
+    def test_what_steps_took_in_another_phase_does_not_count(self, bench: Bench) -> None:
+        worker = bench.running()
+        bench.age(worker, 200)
+        worker.beat(moved=True)
+        worker.beat(phase=Phase.RACE)
+        assert worker.attempt.pace is None
+
+        bench.age(worker, 301)
+
+        assert bench.overdue(attempts.stalled) == [worker.claim.attempt_id]
+
     def test_a_new_phase_is_no_stall(self, bench: Bench) -> None:
         worker = bench.running()
         bench.age(worker, 301)

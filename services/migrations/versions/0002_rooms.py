@@ -1,4 +1,4 @@
-"""What a job takes of the cluster, where an attempt runs, and who looks after the queue."""
+"""What a job takes of the cluster, where and how fast an attempt runs, and who looks after the queue."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("attempts") as table:
         table.add_column(sa.Column("place", sa.Text(), nullable=True))
+        table.add_column(sa.Column("pace", sa.JSON(), nullable=True))
         # The code of an error may be so long, and PostgreSQL takes a length at its word.
         table.alter_column("cause", type_=sa.String(length=100), existing_type=sa.String(length=32))
     with op.batch_alter_table("jobs") as table:
