@@ -82,21 +82,26 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     logs.set_up("api")
     try:
         settings = Settings.from_environ(environ)
-        db = Database.open(settings.database_url)
-        parent = environ.get(PARENT_FD)
-        if parent is not None:
-            # The service has worked before: it will again, and callers wait at the supervisor's socket meanwhile.
-            with closing(Stop(int(parent))) as orphaned:
-                wait_for(db, orphaned)
-        check_schema(db)
-        store = LocalStore(settings.artifacts)
-        listening = listening_socket(settings, environ)
+        with closing(Database.open(settings.database_url)) as db:
+            serve(db, settings, environ)
     except PurlError as problem:
         print(f"purl: {problem}", file=sys.stderr)
         return 1
     except DBAPIError as problem:
         print(f"purl: {unusable(problem)}", file=sys.stderr)
         return 1
+    return 0
+
+
+def serve(db: Database, settings: Settings, environ: Mapping[str, str]) -> None:
+    parent = environ.get(PARENT_FD)
+    if parent is not None:
+        # The service has worked before: it will again, and callers wait at the supervisor's socket meanwhile.
+        with closing(Stop(int(parent))) as orphaned:
+            wait_for(db, orphaned)
+    check_schema(db)
+    store = LocalStore(settings.artifacts)
+    listening = listening_socket(settings, environ)
     settings = replace(settings, public_url=settings.public_url or url_of(listening))
     server = make_server(create_app(db, settings, store, LocalLauncher()))
     if parent is not None:
@@ -106,8 +111,6 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         # Uvicorn raises what it caught once more when it is done: that must not end us before the database is closed.
         signal.signal(number, server.handle_exit)
     server.run(sockets=[listening])
-    db.close()
-    return 0
 
 
 def make_server(app: FastAPI) -> Server:

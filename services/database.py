@@ -92,9 +92,9 @@ def alone(connection: Connection, lock: int) -> None:
 
 def unusable(error: DBAPIError) -> BadSetting:
     """What a database that can't be reached at the start is to whoever set it up: one line with the remedy."""
-    said = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
-    remedy = "look at its host, name, user and password, and whether the server runs"
-    return BadSetting("PURL_DATABASE_URL", f"leads to no database that answers ({said[0].strip()})", remedy=remedy)
+    said = " ".join(str(error.orig).split()) or type(error.orig).__name__
+    remedy = "look at its host, name, user and password, or its file, and whether the server runs"
+    return BadSetting("PURL_DATABASE_URL", f"leads to no database that answers ({said})", remedy=remedy)
 
 
 def upgrade(url: str, *, revision: str = "head") -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError
 
-from services.database import Database, check_schema
+from services.database import Database, check_schema, unusable
 from services.stopping import Stop
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,6 @@ def wait_for(db: Database, stop: Stop) -> None:
         try:
             return check_schema(db)
         except DBAPIError as error:
-            tell([error])
+            log.warning("%s; trying again", unusable(error))
         stop.wait(1.0)
     return None

@@ -46,7 +46,10 @@ def test_a_job_outlives_its_database_and_its_api(server: postgres.Server, servic
     server.kill()
     os.kill(killed, signal.SIGKILL)
     wait_until("another API waits", lambda: service.child("-m", "api") not in (None, killed))
-    wait_until("it says what for", lambda: "api WARNING the database does not answer" in service.log.read_text())
+    wait_until(
+        "it says what for",
+        lambda: "api WARNING PURL_DATABASE_URL leads to no database that answers" in service.log.read_text(),
+    )
     server.start()
     job = service.ended(job_id)
 
