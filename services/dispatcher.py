@@ -65,7 +65,7 @@ class Dispatcher:
         self._worker = worker
         self._linger_ms = linger_seconds * 1000
         self._sole = sole  # the only one of its place: what it leaves behind when it stops, nobody looks after
-        self._id = new_id("dsp")
+        self.id = new_id("dsp")
         # The logs of attempts lie below the data folder: who has another one can't keep them.
         self._place = f"{launcher.place} {settings.data_dir}"
         self._announced_at = -inf
@@ -124,13 +124,13 @@ class Dispatcher:
         if time.monotonic() - self._announced_at < ANNOUNCE_SECONDS:
             return
         with self._db.write() as session:
-            scheduling.announce(session, self._settings, self._id, self._place)
+            scheduling.announce(session, self._settings, self.id, self._place)
         self._announced_at = time.monotonic()
 
     def _leave_to_others(self) -> bool:
         """Nothing more is claimed here. Whether another dispatcher of this place goes on with the attempts."""
         with self._db.write() as session:
-            scheduling.withdraw(session, self._id)
+            scheduling.withdraw(session, self.id)
             return not self._sole and self._place in scheduling.places(session)
 
     def _watch(self, errors: list[Exception], *, draining: bool = False) -> None:

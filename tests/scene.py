@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from purlkit.results import LOG
-from services import artifacts
+from services import artifacts, scheduling
 from services.attempts import Claim
 from services.dispatcher import Dispatcher
 from services.launch import Handle
@@ -19,11 +19,11 @@ from tests.waiting import wait_until
 
 
 class Scene:
-    def __init__(self, bench: Bench, launcher: FakeLauncher, **environ: str) -> None:
+    def __init__(self, bench: Bench, launcher: FakeLauncher, *, sole: bool = True, **environ: str) -> None:
         self.bench = bench
         self.launcher = launcher
         settings = Settings.from_environ({**bench.environ, "PURL_PUBLIC_URL": "http://service", **environ})
-        self.dispatcher = Dispatcher(bench.db, settings, launcher, bench.store)
+        self.dispatcher = Dispatcher(bench.db, settings, launcher, bench.store, sole=sole)
 
     def start(self) -> FakeWorker:
         """A new job, and the attempt that the dispatcher starts for it."""
@@ -42,6 +42,11 @@ class Scene:
         """What SIGTERM does; whether it left nothing behind."""
         with closing(Stop()) as stop:
             return self.dispatcher.drain(stop)
+
+    def withdraw(self) -> None:
+        """As if the dispatcher had gone, long ago."""
+        with self.bench.db.write() as session:
+            scheduling.withdraw(session, self.dispatcher.id)
 
     def tick_until(self, what: str, condition: Callable[[], object]) -> None:
         def looked() -> object:
