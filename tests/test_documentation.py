@@ -30,3 +30,16 @@ def test_every_file_that_the_readme_names_exists() -> None:
 
     assert len(named) > 10
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_test_that_holds_a_promise_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py)((?:::\w+)+)`", (ROOT / "docs/reliability.md").read_text())
+
+    assert len(named) > 40
+    missing = [
+        path + names
+        for path, names in named
+        for name in names.split("::")[1:]
+        if not re.search(rf"^ *(?:def|class) {name}\b", (ROOT / "tests" / path).read_text(), flags=re.MULTILINE)
+    ]
+    assert missing == []
