@@ -114,6 +114,8 @@ class Dispatcher:
         for _ in range(LAST_TRIES):
             errors = []
             with noting(errors):
+                if self._leave_to_others():
+                    return True
                 self._end_all(errors)
             tell(errors)
             if not errors:
@@ -137,7 +139,7 @@ class Dispatcher:
         """Live attempts that can't go on are ended whole before their jobs go back: never two at once."""
         with noting(errors):
             with self._db.read() as session:
-                live = attempts.live(session)
+                live, now = attempts.live(session), clock(session)
                 expired = {attempt.id for attempt in attempts.expired(session)}
                 stalled = {attempt.id for attempt in attempts.stalled(session)}
                 deaf = {attempt.id for attempt in attempts.deaf(session)}
@@ -147,6 +149,8 @@ class Dispatcher:
                 if self._has_died(attempt):
                     reason = f"its process died {'before it reported' if unheard else 'without a last word'}"
                     cause = "drained" if draining else "lost"
+                elif attempt.id in expired and attempt.lease_until >= now:
+                    reason = "its job has run for its timeout_seconds"
                 elif attempt.id in expired and unheard:
                     reason = f"it did not report within {attempt.lease_seconds:g} s: can it reach PURL_PUBLIC_URL?"
                 elif attempt.id in expired:
