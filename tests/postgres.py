@@ -146,12 +146,14 @@ class Databases:
 def running_server() -> Iterator[Server]:
     """In a folder with a short path, for the kernel takes sockets' paths of 107 characters."""
     folder = Path(tempfile.mkdtemp(prefix="purl-pg-", dir="/tmp"))
-    server = Server(folder)
     try:
-        server.start()
-        yield server
+        server = Server(folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
     finally:
-        server.stop()
         shutil.rmtree(folder)
 
 
