@@ -14,19 +14,22 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import replace
 
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from api.main import create_app
 from purlkit.errors import PurlError
 from services import attempts, logs, supervisor
 from services.artifacts import LocalStore
-from services.database import Database, check_schema
+from services.database import Database, check_schema, unusable
 from services.launch import LocalLauncher
+from services.patience import wait_for
 from services.settings import Settings
+from services.stopping import PARENT_FD, Stop
 
 log = logging.getLogger("purl.api")
 
@@ -68,7 +71,7 @@ def drain_when_orphaned(parent_fd: int, server: Server, db: Database, settings: 
     log.warning("the supervisor is gone: serving until no attempt is live, at most %g s", settings.drain_seconds)
     deadline = time.monotonic() + settings.drain_seconds
     while time.monotonic() < deadline:
-        with db.read() as session:
+        with suppress(DBAPIError), db.read() as session:
             if not attempts.live(session):
                 break
         time.sleep(settings.poll_seconds)
@@ -79,18 +82,28 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     logs.set_up("api")
     try:
         settings = Settings.from_environ(environ)
-        db = Database.open(settings.database_url)
-        check_schema(db)
-        listening = listening_socket(settings, environ)
+        with closing(Database.open(settings.database_url)) as db:
+            serve(db, settings, environ)
     except PurlError as problem:
         print(f"purl: {problem}", file=sys.stderr)
         return 1
-    except OperationalError as problem:
-        print(f"purl: the database does not answer ({problem.orig}): look at PURL_DATABASE_URL", file=sys.stderr)
+    except DBAPIError as problem:
+        print(f"purl: {unusable(problem)}", file=sys.stderr)
         return 1
+    return 0
+
+
+def serve(db: Database, settings: Settings, environ: Mapping[str, str]) -> None:
+    parent = environ.get(PARENT_FD)
+    if parent is not None:
+        # The service has worked before: it will again, and callers wait at the supervisor's socket meanwhile.
+        with closing(Stop(int(parent))) as orphaned:
+            wait_for(db, orphaned)
+    check_schema(db)
+    store = LocalStore(settings.artifacts)
+    listening = listening_socket(settings, environ)
     settings = replace(settings, public_url=settings.public_url or url_of(listening))
-    server = make_server(create_app(db, settings, LocalStore(settings.artifacts), LocalLauncher()))
-    parent = environ.get("PURL_PARENT_FD")
+    server = make_server(create_app(db, settings, store, LocalLauncher()))
     if parent is not None:
         watch = (int(parent), server, db, settings)
         threading.Thread(target=drain_when_orphaned, args=watch, name="parent", daemon=True).start()
@@ -98,8 +111,6 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         # Uvicorn raises what it caught once more when it is done: that must not end us before the database is closed.
         signal.signal(number, server.handle_exit)
     server.run(sockets=[listening])
-    db.close()
-    return 0
 
 
 def make_server(app: FastAPI) -> Server:

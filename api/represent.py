@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from api.schemas import ArtifactView, AttemptView, EpisodeView, EventView, JobView, Links, ResultView
+from api.schemas import ArtifactView, AttemptView, EpisodeView, EventView, JobView, Links
 from purlkit.results import Progress
-from services import attempts, jobs, tables
+from services import attempts, scheduling, tables
 from services.states import JobState
 
 
@@ -30,11 +32,11 @@ def _job_view(session: Session, job: tables.Job, tries: Sequence[tables.Attempt]
             "state": job.state,
             "requested": job.requested,
             "phase": job.phase,
-            "pending_reason": jobs.pending_reason(session, job),
-            "queue_position": jobs.queue_position(session, job),
+            "pending_reason": scheduling.pending_reason(session, job),
+            "queue_position": scheduling.queue_position(session, job),
             "spec": job.spec,
             "fingerprint": job.fingerprint,
-            "progress": job.progress and Progress.model_validate(job.progress, strict=False),
+            "progress": _progress(job),
             "attempts": [_attempt_view(attempt) for attempt in tries],
             "result": _result(job),
             "error": job.error,
@@ -53,8 +55,12 @@ def event_view(event: tables.Event) -> EventView:
     )
 
 
-def episode_view(row: tables.EpisodeRow) -> EpisodeView:
-    return EpisodeView.model_validate({**row.data, "attempt": row.attempt})
+def episode_view(row: tables.EpisodeRow) -> EpisodeView | dict[str, Any]:
+    stored = {**row.data, "attempt": row.attempt}
+    try:
+        return EpisodeView.model_validate(stored)
+    except ValidationError:
+        return stored
 
 
 def artifact_view(artifact: tables.Artifact) -> ArtifactView:
@@ -83,14 +89,22 @@ def _attempt_view(attempt: tables.Attempt) -> AttemptView:
         started_at=maybe_moment(attempt.started_at),
         ended_at=maybe_moment(attempt.ended_at),
         reason=attempt.reason,
+        cause=attempt.cause,
     )
 
 
-def _result(job: tables.Job) -> ResultView | None:
-    if job.result is None:
+def _progress(job: tables.Job) -> Progress | None:
+    try:
+        return None if job.progress is None else Progress.model_validate(job.progress, strict=False)
+    except ValidationError:
         return None
-    checkpoint = {**job.result["checkpoint"], "href": f"/jobs/{job.id}/checkpoint"}
-    return ResultView.model_validate({**job.result, "checkpoint": checkpoint})
+
+
+def _result(job: tables.Job) -> tables.Json | None:
+    checkpoint = job.result and job.result.get("checkpoint")
+    if not job.result or not isinstance(checkpoint, dict):
+        return job.result
+    return {**job.result, "checkpoint": {**checkpoint, "href": f"/jobs/{job.id}/checkpoint"}}
 
 
 def _links(job: tables.Job) -> Links:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -12,6 +12,10 @@ from purlkit.spec import JobSpec
 from services.states import AttemptState, JobState
 
 Item = TypeVar("Item")
+Known = TypeVar("Known")
+
+# A record that another version of the program stored and this one can't read is shown as it was stored.
+Stored = Annotated[Known | dict[str, Any], Field(union_mode="left_to_right")]
 
 
 class Page(BaseModel, Generic[Item]):
@@ -30,6 +34,9 @@ class AttemptView(BaseModel):
     started_at: datetime | None
     ended_at: datetime | None
     reason: str | None = Field(description="why it ended, for a reader")
+    cause: str | None = Field(
+        description="the same for a program: lost, stalled, drained, timeout, or the code of its error"
+    )
 
 
 class CheckpointView(CheckpointRef):
@@ -57,13 +64,13 @@ class JobView(BaseModel):
     requested: Literal["cancel", "pause"] | None = Field(description="asked for, and not yet done by the attempt")
     phase: str | None
     pending_reason: str | None = Field(description="why it does not run, where it is queued or paused")
-    queue_position: int | None = Field(description="1 runs next; none where it is not queued")
-    spec: JobSpec = Field(description="with every default filled in")
+    queue_position: int | None = Field(description="1 starts next; none for a job that is not in the line")
+    spec: Stored[JobSpec] = Field(description="with every default filled in")
     fingerprint: str = Field(description="sha256 of what the job computes")
     progress: Progress | None
     attempts: list[AttemptView]
-    result: ResultView | None
-    error: ErrorReport | None
+    result: Stored[ResultView] | None
+    error: Stored[ErrorReport] | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

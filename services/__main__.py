@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from purlkit.errors import PurlError
 from services import logs, supervisor
-from services.database import Database, check_schema, upgrade
+from services.database import Database, check_schema, unusable, upgrade
 from services.settings import Settings
 
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PurlError as error:
         print(f"purl: {error}", file=sys.stderr)
     except DBAPIError as error:
-        print(f"purl: the database does not answer ({error.orig}): look at PURL_DATABASE_URL", file=sys.stderr)
+        print(f"purl: {unusable(error)}", file=sys.stderr)
     return 1
 
 

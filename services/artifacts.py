@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from purlkit.results import LOG
 from services.database import clock
-from services.errors import ArtifactConflict, DigestMismatch, NotFound, StoreFull
+from services.errors import ArtifactConflict, BadSetting, DigestMismatch, NotFound, StoreFull
 from services.tables import Artifact, Attempt
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -59,9 +59,13 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for folder in (root / "blobs", root / "tmp"):
-            folder.mkdir(parents=True, exist_ok=True)
-        _sync_folder(root)
+        try:
+            for folder in (root / "blobs", root / "tmp"):
+                folder.mkdir(parents=True, exist_ok=True)
+            _sync_folder(root)
+        except OSError as error:
+            remedy = "choose a folder that this account may write to"
+            raise BadSetting("PURL_ARTIFACTS", f"can't be used ({error.strerror})", remedy=remedy) from error
 
     def begin(self) -> LocalWriter:
         return LocalWriter(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -67,7 +68,10 @@ def latest(session: Session, fingerprint: str) -> CheckReport | None:
     """The newest answer for this fingerprint, as it was given then."""
     query = select(Check.report).where(Check.fingerprint == fingerprint, Check.report.is_not(None))
     found = session.scalars(query.order_by(Check.id.desc()).limit(1)).first()
-    return CheckReport.model_validate(found) if found is not None else None
+    try:
+        return CheckReport.model_validate(found) if found is not None else None
+    except ValidationError:
+        return None  # of another version of the program: as good as never asked
 
 
 def cached(session: Session, fingerprint: str) -> CheckReport | None:

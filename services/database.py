@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,21 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import BigInteger, Connection, Engine, create_engine, event, make_url, select
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import BigInteger, Connection, Engine, func, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from services.errors import SchemaMismatch
+from services.engine import make_engine
+from services.errors import BadSetting, SchemaMismatch
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-# A write holds SQLite's one lock for milliseconds; a disk that takes this long to sync is not coming back.
-BUSY_MS = 20_000
-
-# As many as FastAPI has threads, so that no request waits for a connection while a thread is free.
-CONNECTIONS = 40
+# What PostgreSQL knows our own locks by: the letters "purl", and a number for each.
+_LOCKS = 0x7075726C
+UPGRADE_LOCK, CLAIM_LOCK = 1, 2
 
 
 class now_ms(FunctionElement[int]):
@@ -60,13 +57,16 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        # On SQLite every transaction sees one moment; PostgreSQL has to be asked for it.
+        sqlite = engine.dialect.name == "sqlite"
+        snapshot = engine if sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
         # Rows stay readable after their transaction: a handler answers with them.
-        self._reading = sessionmaker(engine, expire_on_commit=False, autoflush=False)
+        self._reading = sessionmaker(snapshot, expire_on_commit=False, autoflush=False)
         self._writing = sessionmaker(engine.execution_options(sqlite_begin="BEGIN IMMEDIATE"), expire_on_commit=False)
 
     @classmethod
     def open(cls, url: str) -> Database:
-        return cls(_engine(url))
+        return cls(make_engine(url))
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -84,15 +84,29 @@ class Database:
         self.engine.dispose()
 
 
-def upgrade(url: str) -> None:
-    """Bring the tables to this program's version, creating what is missing."""
+def alone(connection: Connection, lock: int) -> None:
+    """Until the transaction ends nobody else gets past here with the same lock. SQLite's writers are alone anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, lock)))
+
+
+def unusable(error: DBAPIError) -> BadSetting:
+    """What a database that can't be reached at the start is to whoever set it up: one line with the remedy."""
+    said = " ".join(str(error.orig).split()) or type(error.orig).__name__
+    remedy = "look at its host, name, user and password, or its file, and whether the server runs"
+    return BadSetting("PURL_DATABASE_URL", f"leads to no database that answers ({said})", remedy=remedy)
+
+
+def upgrade(url: str, *, revision: str = "head") -> None:
+    """Bring the tables to this program's version, creating what is missing. An older `revision` is for tests."""
     # Changing a table on SQLite means copying it and dropping the old one, which would cascade to every row below.
-    engine = _engine(url, foreign_keys=False)
+    engine = make_engine(url, foreign_keys=False)
     try:
         with engine.execution_options(sqlite_begin="BEGIN IMMEDIATE").begin() as connection:
+            alone(connection, UPGRADE_LOCK)
             config = _alembic()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
             _check_foreign_keys(connection)
     finally:
         engine.dispose()
@@ -109,40 +123,6 @@ def check_schema(db: Database) -> None:
     if present is None or present in known:
         raise SchemaMismatch("the database is older than this program", remedy="run python -m services migrate")
     raise SchemaMismatch("the database is newer than this program", remedy="run the version that it belongs to")
-
-
-def _engine(url: str, *, foreign_keys: bool = True) -> Engine:
-    # NaN is no JSON: refuse it here rather than store what PostgreSQL and clients can't read.
-    serializer = partial(json.dumps, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, json_serializer=serializer, pool_size=CONNECTIONS, pool_pre_ping=True)
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, json_serializer=serializer, pool_size=CONNECTIONS)
-    pragmas = [
-        f"PRAGMA busy_timeout = {BUSY_MS}",
-        "PRAGMA journal_mode = WAL",
-        # A commit that was answered must survive a power cut: less than FULL may lose the last ones in WAL mode.
-        "PRAGMA synchronous = FULL",
-        f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}",
-    ]
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: DBAPIConnection, _record: object) -> None:
-        # The driver would begin transactions by its own rules, and always deferred.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(pragma)
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # A writer takes the lock before it reads: one that reads first and then finds another writer can only fail.
-        connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
-
-    return engine
 
 
 def _alembic() -> Config:

@@ -40,6 +40,10 @@ HELD_BACK = 'read -r go && exec "$@" </dev/null'
 class Launcher(Protocol):
     """What the dispatcher needs of the place where attempts run."""
 
+    @property
+    def place(self) -> str:
+        """A name for it: whoever has a launcher of the same place can see and end the same attempts."""
+
     def launch(
         self,
         env: Mapping[str, str],
@@ -66,6 +70,10 @@ class LocalLauncher:
     def __init__(self, *, grace_seconds: float = GRACE_SECONDS) -> None:
         self._grace_seconds = grace_seconds
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    @property
+    def place(self) -> str:
+        return " ".join([socket.gethostname(), *_namespace().values()])
 
     def launch(
         self,

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
 from services.errors import BadSetting
 
 T = TypeVar("T")
@@ -32,7 +35,10 @@ class Settings:
     drain_seconds: float = 30.0  # what a stopping dispatcher gives its attempts to save their work
     poll_seconds: float = 0.5  # between two looks of the dispatcher at the queue
     check_seconds: float = 60.0  # what a dry run may take
-    max_running: int = 1  # attempts at once
+    max_running: int = 1  # attempts at once, over all dispatchers
+    cpus: float | None = None  # what attempts together may reserve; None: not counted
+    gpus: float | None = None
+    pass_seconds: float = 600.0  # for so long smaller jobs may take what a larger one waits for
     max_body_bytes: int = 2**20
     max_upload_bytes: int = 2 * 2**30
     idempotency_hours: float = 24.0
@@ -62,6 +68,9 @@ class Settings:
             poll_seconds=read("PURL_POLL_SECONDS", cls.poll_seconds, _seconds),
             check_seconds=read("PURL_CHECK_SECONDS", cls.check_seconds, _seconds),
             max_running=read("PURL_MAX_RUNNING", cls.max_running, _whole(1, 10_000)),
+            cpus=read("PURL_CPUS", cls.cpus, _amount),
+            gpus=read("PURL_GPUS", cls.gpus, _amount),
+            pass_seconds=read("PURL_PASS_SECONDS", cls.pass_seconds, _seconds),
             max_body_bytes=read("PURL_MAX_BODY_BYTES", cls.max_body_bytes, _whole(1024, 2**40)),
             max_upload_bytes=read("PURL_MAX_UPLOAD_BYTES", cls.max_upload_bytes, _whole(1024, 2**50)),
             idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _seconds),
@@ -118,6 +127,17 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _amount(text: str) -> float | None:
+    remedy = "use a number from 0 to 1000000"
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(remedy) from None
+    if not 0 <= value <= 1_000_000:
+        raise ValueError(remedy)
+    return value
+
+
 def _folder(text: str) -> Path:
     if "://" in text:
         raise ValueError("use the path of a folder on this machine")
@@ -125,15 +145,32 @@ def _folder(text: str) -> Path:
 
 
 def _database_url(text: str) -> str:
-    if not text.startswith(("sqlite:///", "postgresql")):
-        raise ValueError("use sqlite:///path/of/file.db or postgresql+psycopg://user@host/name")
-    if text.rstrip("/") == "sqlite:" or ":memory:" in text:
-        raise ValueError("use a file: several processes share the database")
-    return text
+    remedy = "use sqlite:///path/of/file.db or postgresql://user:password@host/name"
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise ValueError(remedy) from None
+    match url.drivername:
+        case "sqlite" if url.database and url.database != ":memory:" and not url.host:
+            return text
+        case "sqlite":
+            raise ValueError("use a file, sqlite:///path/of/file.db: several processes share the database")
+        # Both are what others call it; psycopg is the driver that is tested.
+        case "postgresql" | "postgres" | "postgresql+psycopg":
+            return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    raise ValueError(remedy)
 
 
 def _http_url(text: str) -> str | None:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("use an address like http://10.0.0.1:8000")
+    remedy = "use an address like http://10.0.0.1:8000, without user, query and fragment"
+    try:
+        parts = urlsplit(text.rstrip("/"))
+        port = parts.port
+    except ValueError:
+        raise ValueError(remedy) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError(remedy)
+    # Workers put their paths behind it; a password in it would be one in their environment.
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ValueError(remedy)
     return text.rstrip("/")

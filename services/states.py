@@ -36,8 +36,8 @@ class AttemptState(StrEnum):
         return not ATTEMPT_MOVES[self]
 
 
-# design.md lists no queued → failed. A job takes it when none of its attempts ever reported, each lost while it
-# started: it never ran, and must not try for ever.
+# A job fails from the queue when none of its attempts ever reported, each lost while it started, or when its spec
+# can't be read any more: it never ran, and must not try for ever.
 JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED, JobState.FAILED}),
     JobState.RUNNING: frozenset(JobState) - {JobState.RUNNING},

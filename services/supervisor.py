@@ -209,8 +209,13 @@ def serve(settings: Settings, environ: Mapping[str, str], lock_fd: int) -> int:
 @contextmanager
 def sole_use_of(data_dir: Path) -> Iterator[int]:
     """A lock on the folder. Children hold it too, so it lasts until the last of an earlier service has gone."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / ".lock").open("a") as file:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        held = (data_dir / ".lock").open("a")
+    except OSError as error:
+        remedy = "choose a folder that this account may write to"
+        raise BadSetting("PURL_DATA_DIR", f"can't be used ({error.strerror})", remedy=remedy) from error
+    with held as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -61,12 +61,14 @@ class Job(Base):
     priority: Mapped[int]
     timeout_seconds: Mapped[float | None]
     max_attempts: Mapped[int]
+    cpus: Mapped[float]  # what an attempt of it reserves, all runners together
+    gpus: Mapped[float]
     phase: Mapped[str | None] = mapped_column(String(32))
     progress: Mapped[Json | None]
     result: Mapped[Json | None]
     error: Mapped[Json | None]
     fruitless: Mapped[int] = mapped_column(default=0)  # attempts in a row that ended without having saved anything
-    not_before: Mapped[int]  # the queue passes over it until then
+    not_before: Mapped[int]  # the queue passes over it until then; from then on it waits for its turn
     waiting_for: Mapped[str | None] = mapped_column(Text)  # why it has to wait until then
     created_at: Mapped[int]
     started_at: Mapped[int | None]
@@ -98,6 +100,7 @@ class Attempt(Base):
     state: Mapped[AttemptState]
     token_sha256: Mapped[str] = mapped_column(String(64))
     handle: Mapped[Json | None]  # the launcher's; none once the processes are known to be gone
+    place: Mapped[str | None] = mapped_column(Text)  # from where its processes can be seen and ended
     lease_until: Mapped[int]
     # What the attempt was promised at its claim: a change of the settings binds later attempts only.
     lease_seconds: Mapped[float]
@@ -105,17 +108,31 @@ class Attempt(Base):
     stall_seconds: Mapped[float]
     counter: Mapped[int | None]
     counter_moved_at: Mapped[int | None]
+    pace: Mapped[list[float] | None] = mapped_column(_JSON)  # seconds of each of its latest steps in this phase
     draining: Mapped[bool] = mapped_column(default=False)
     saved: Mapped[bool] = mapped_column(default=False)  # whether it got further than the attempt before it
     next_seq: Mapped[int] = mapped_column(default=0)  # of its own events
     reason: Mapped[str | None] = mapped_column(Text)
-    cause: Mapped[str | None] = mapped_column(String(32))
+    cause: Mapped[str | None] = mapped_column(String(100))
     error_code: Mapped[str | None] = mapped_column(String(100))
     error_where: Mapped[str | None] = mapped_column(Text)
     finish_sha256: Mapped[str | None] = mapped_column(String(64))  # of its last word, so that repeating it is fine
     created_at: Mapped[int]
     started_at: Mapped[int | None]
     ended_at: Mapped[int | None]
+
+
+class DispatcherRow(Base):
+    """One that looks after the queue, as it said last. Whoever has died just says nothing more."""
+
+    __tablename__ = "dispatchers"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    place: Mapped[str] = mapped_column(Text)
+    max_running: Mapped[int]
+    cpus: Mapped[float | None]
+    gpus: Mapped[float | None]
+    seen_at: Mapped[int]
 
 
 class Event(Base):

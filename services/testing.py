@@ -42,9 +42,9 @@ def settings_in(folder: Path, **environ: str) -> Settings:
     return Settings.from_environ({"PURL_DATA_DIR": str(folder), **environ})
 
 
-def database_in(folder: Path) -> Database:
+def database_in(folder: Path, **environ: str) -> Database:
     """A real database, with its tables made by the real migrations."""
-    url = settings_in(folder).database_url
+    url = settings_in(folder, **environ).database_url
     upgrade(url)
     return Database.open(url)
 
@@ -120,6 +120,7 @@ class Launch:
 class FakeLauncher:
     """Remembers what it was asked to start; a test decides what dies."""
 
+    place: str = "here"
     launches: list[Launch] = field(default_factory=list)
     asked_to_drain: list[Handle] = field(default_factory=list)
     ended: list[Handle] = field(default_factory=list)

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from services import attempts, events, jobs
+from services import attempts, events, jobs, scheduling
 from services.artifacts import LocalStore
 from services.attempts.endings import Cause
+from services.database import Database
 from services.settings import Settings
 from services.states import JobState
-from services.tables import Attempt, Event, Job
-from services.testing import FakeWorker, a_spec, database_in, settings_in
+from services.tables import Attempt, DispatcherRow, Event, Job
+from services.testing import FakeWorker, a_spec, settings_in
 
 
 class Bench:
-    def __init__(self, folder: Path) -> None:
-        self.settings: Settings = settings_in(folder, PURL_MAX_RUNNING="100")
-        self.db = database_in(folder)
+    def __init__(self, folder: Path, database_url: str) -> None:
+        # What processes must be told to share this state.
+        self.environ = {"PURL_DATA_DIR": str(folder), "PURL_DATABASE_URL": database_url}
+        self.settings: Settings = settings_in(folder, PURL_DATABASE_URL=database_url, PURL_MAX_RUNNING="100")
+        self.db = Database.open(database_url)
         self.store = LocalStore(self.settings.artifacts)
+
+    def announce(self, **environ: str) -> None:
+        """As if a dispatcher were there, with these settings."""
+        settings = Settings.from_environ({**self.environ, **environ})
+        with self.db.write() as session:
+            scheduling.announce(session, settings, "dsp_1", "here")
+
+    def dispatchers(self) -> list[DispatcherRow]:
+        with self.db.read() as session:
+            return list(session.scalars(select(DispatcherRow)))
 
     def submit(self, **changes: Any) -> str:
         with self.db.write() as session:
@@ -82,9 +96,22 @@ class Bench:
                 )
             )
 
+    def overdue(self, query: Callable[..., list[Attempt]]) -> list[str]:
+        """Ids of the attempts that the dispatcher's query finds."""
+        with self.db.read() as session:
+            return [attempt.id for attempt in query(session)]
+
     def events(self, job_id: str) -> list[Event]:
         with self.db.read() as session:
             return events.page(session, job_id, limit=1000).items
+
+    def why(self, job_id: str) -> str | None:
+        with self.db.read() as session:
+            return scheduling.pending_reason(session, jobs.get(session, job_id))
+
+    def place(self, job_id: str) -> int | None:
+        with self.db.read() as session:
+            return scheduling.queue_position(session, jobs.get(session, job_id))
 
     def states(self, job_id: str) -> list[str]:
         """Every state that the job was ever in, by its events."""

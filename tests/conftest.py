@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from services.database import upgrade
+from services.testing import settings_in
+from tests import postgres
 from tests.bench import Bench
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgres.Databases]:
+    """A real server, started when the first test asks for it."""
+    with postgres.databases() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the program's tables, to be copied: making them takes longer than most tests."""
+    url = settings_in(tmp_path_factory.mktemp("migrated")).database_url
+    upgrade(url)
+    return Path(url.removeprefix("sqlite:///"))
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def sqlite_url(tmp_path: Path, migrated_file: Path) -> str:
+    url = settings_in(tmp_path).database_url
+    shutil.copy(migrated_file, url.removeprefix("sqlite:///"))
+    return url
+
+
+@pytest.fixture
+def postgresql_url(postgresql: postgres.Databases) -> Iterator[str]:
+    url = postgresql.create()
+    yield url
+    postgresql.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A database that holds the program's tables and nothing else: each test runs once on each kind."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def bench(tmp_path: Path, database_url: str) -> Iterator[Bench]:
     """The state of a service without its processes."""
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, database_url)
     yield bench
     bench.close()

@@ -37,3 +37,16 @@ def test_every_recipe_is_documented_and_no_other() -> None:
     documented = re.findall(r"^\| `([\w.-]+)` \|", (ROOT / "docs/recipes.md").read_text(), flags=re.MULTILINE)
 
     assert documented == list(recipes())
+
+
+def test_every_test_that_holds_a_promise_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py)((?:::\w+)+)`", (ROOT / "docs/reliability.md").read_text())
+
+    assert len(named) > 40
+    missing = [
+        path + names
+        for path, names in named
+        for name in names.split("::")[1:]
+        if not re.search(rf"^ *(?:def|class) {name}\b", (ROOT / "tests" / path).read_text(), flags=re.MULTILINE)
+    ]
+    assert missing == []

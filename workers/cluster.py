@@ -66,11 +66,7 @@ def check_fits(resources: Resources) -> None:
     import ray
 
     total = ray.cluster_resources()
-    needs = {
-        "CPU": resources.env_runners * resources.cpus_per_runner,
-        "GPU": resources.env_runners * resources.gpus_per_runner,
-    }
-    for kind, need in needs.items():
+    for kind, need in (("CPU", resources.cpus), ("GPU", resources.gpus)):
         have = total.get(kind, 0.0)
         if need > have:
             raise NotEnoughResources(

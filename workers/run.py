@@ -32,7 +32,7 @@ OUTCOMES = {"pause": Outcome.PAUSED, "cancel": Outcome.CANCELLED, "drain": Outco
 def main(environ: Mapping[str, str] = os.environ) -> int:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    link = Link(environ["PURL_URL"], environ["PURL_ATTEMPT"], environ["PURL_TOKEN"], on_fence=_end_everything)
+    link = Link(environ["PURL_URL"], environ["PURL_ATTEMPT"], environ["PURL_TOKEN"], on_fence=end_everything)
     signal.signal(signal.SIGTERM, lambda *_: link.drain())
     scratch = Path(environ["PURL_SCRATCH_DIR"])
     logging.getLogger().addHandler(_log_file(scratch / LOG))
@@ -105,7 +105,7 @@ def _where(error: Exception) -> str:
     return f"{type(error).__name__} in {Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.name}"
 
 
-def _end_everything() -> None:
+def end_everything() -> None:
     """Fencing: nothing of this attempt may run on. Only a session of our own is ended whole."""
     if os.getsid(0) == os.getpid():
         end_own_session()

@@ -12,7 +12,7 @@ from api.deps import DatabaseDep, StoreDep
 from api.downloads import send
 from api.errors import Problem
 from api.represent import artifact_view, episode_view
-from api.schemas import ArtifactView, EpisodeView, Listing, Page
+from api.schemas import ArtifactView, EpisodeView, Listing, Page, Stored
 from purlkit.results import CHECKPOINT
 from services import artifacts, episodes, jobs
 from services.errors import NotFound
@@ -38,7 +38,7 @@ def list_episodes(
     db: DatabaseDep,
     limit: Annotated[int, Query(ge=1, le=1000, description="episodes per page")] = 100,
     after: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
-) -> Page[EpisodeView]:
+) -> Page[Stored[EpisodeView]]:
     """Those that the agent learnt from first, then the greedy ones of the trained policy."""
     with db.read() as session:
         jobs.get(session, job_id)

@@ -43,6 +43,14 @@ class Resources(Record):
     cpus_per_runner: float = Field(1, gt=0, le=1024, description="CPUs reserved for each")
     gpus_per_runner: float = Field(0, ge=0, le=64, description="GPUs (or a share of one) reserved for each")
 
+    @property
+    def cpus(self) -> float:
+        return self.env_runners * self.cpus_per_runner
+
+    @property
+    def gpus(self) -> float:
+        return self.env_runners * self.gpus_per_runner
+
 
 class JobSpec(Record):
     """Everything a job is. The least body is {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}."""

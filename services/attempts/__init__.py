@@ -11,12 +11,13 @@ from services.attempts.claims import (
     history,
     launched,
     live,
+    patience_of,
     reaped,
     request_drain,
     stalled,
     unreaped,
 )
-from services.attempts.endings import finish, rescue
+from services.attempts.endings import condemn, finish, rescue
 from services.attempts.work import (
     authenticate,
     brief,
@@ -33,6 +34,7 @@ __all__ = [
     "authenticate",
     "brief",
     "claim",
+    "condemn",
     "deaf",
     "expired",
     "fence",
@@ -42,6 +44,7 @@ __all__ = [
     "history",
     "launched",
     "live",
+    "patience_of",
     "reaped",
     "record_events",
     "request_drain",

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from pydantic import ValidationError
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from services import events
-from services.database import clock
+from purlkit.results import ErrorReport
+from purlkit.spec import JobSpec
+from services import events, scheduling
+from services.database import CLAIM_LOCK, alone, clock
 from services.errors import NotFound
 from services.ids import digest, new_id, new_token
-from services.moves import live_attempt
+from services.moves import move_job
 from services.settings import Settings
 from services.states import LIVE, AttemptState, JobState
 from services.tables import Attempt, Event, Job
+
+UNREADABLE = ErrorReport(
+    code="unreadable_spec",
+    message="another version of the program stored this job's spec, and this one can't read it: submit it again",
+)
+
+
+# So many times what a step takes as a rule is no longer a slow step.
+SLOW_STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,20 +42,25 @@ class Claim:
     token: str = field(repr=False)
 
 
-def claim(session: Session, settings: Settings) -> Claim | None:
-    """The highest priority first, then the oldest. None if nothing is due or `max_running` attempts live."""
+def claim(session: Session, settings: Settings, *, place: str = "") -> Claim | None:
+    """A token for the job that is next, and may start. None if there is none."""
+    # Before the first look: several dispatchers would each find the same room free.
+    alone(session.connection(), CLAIM_LOCK)
+    while (job := scheduling.next_job(session, settings, clock(session))) is not None:
+        if _is_readable(session, job):
+            return _claim(session, settings, job, place)
+    return None
+
+
+def _claim(session: Session, settings: Settings, job: Job, place: str) -> Claim:
     now = clock(session)
-    if len(live(session)) >= settings.max_running:
-        return None
-    job = _next_due(session, now)
-    if job is None:
-        return None
     token = new_token()
     attempt = Attempt(
         id=new_id("att"),
         job_id=job.id,
         number=(session.scalar(select(func.max(Attempt.number)).where(Attempt.job_id == job.id)) or 0) + 1,
         state=AttemptState.LAUNCHING,
+        place=place,
         token_sha256=digest(token),
         lease_until=now + round(settings.lease_seconds * 1000),
         lease_seconds=settings.lease_seconds,
@@ -55,6 +73,16 @@ def claim(session: Session, settings: Settings) -> Claim | None:
     told = {"number": attempt.number, "state": attempt.state.value, "reason": None, "cause": None}
     events.append(session, job.id, "attempt", told, attempt.id)
     return Claim(attempt_id=attempt.id, job_id=job.id, number=attempt.number, token=token)
+
+
+def _is_readable(session: Session, job: Job) -> bool:
+    """What another version of the program has stored may mean nothing to this one: no attempt could ever run it."""
+    try:
+        JobSpec.model_validate(job.spec)
+    except ValidationError:
+        move_job(session, job, JobState.FAILED, error=UNREADABLE)
+        return False
+    return True
 
 
 def launched(session: Session, attempt_id: str, handle: Mapping[str, Any]) -> None:
@@ -87,11 +115,21 @@ def expired(session: Session) -> list[Attempt]:
 
 
 def stalled(session: Session) -> list[Attempt]:
-    """Running ones that beat, but have finished no step and no batch for their stall_seconds."""
+    """Running ones that beat, but have finished no step and no batch for longer than they may."""
     now = clock(session)
     since = func.coalesce(Attempt.counter_moved_at, Attempt.started_at)
     hung = select(Attempt).where(Attempt.state == AttemptState.RUNNING, since + Attempt.stall_seconds * 1000 < now)
-    return list(session.scalars(hung.order_by(Attempt.id)))
+    return [
+        attempt
+        for attempt in session.scalars(hung.order_by(Attempt.id))
+        if (attempt.counter_moved_at or attempt.started_at or now) + patience_of(attempt) * 1000 < now
+    ]
+
+
+def patience_of(attempt: Attempt) -> float:
+    """For how many seconds it may finish nothing. Steps of a large network may take longer than any setting."""
+    steps = attempt.pace or [0.0]
+    return max(attempt.stall_seconds, SLOW_STEPS * median(steps))
 
 
 def deaf(session: Session) -> list[Attempt]:
@@ -137,21 +175,3 @@ def _get(session: Session, attempt_id: str) -> Attempt:
     if attempt is None:
         raise NotFound("attempt")
     return attempt
-
-
-def _next_due(session: Session, now: int) -> Job | None:
-    """The job to claim, locked."""
-    due = (
-        select(Job)
-        .where(Job.state == JobState.QUEUED, Job.not_before <= now)
-        .where(~exists().where(Attempt.job_id == Job.id, Attempt.state.in_(LIVE)))
-        .order_by(Job.priority.desc(), Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    job = session.scalars(due).one_or_none()
-    # PostgreSQL looks at attempts before it locks the job: another claimer may have been between the two. Once the
-    # job is locked nobody can, and the next look sees what that one wrote.
-    while job is not None and live_attempt(session, job.id) is not None:
-        job = session.scalars(due).one_or_none()
-    return job

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from purlkit.results import CHECKPOINT, ErrorReport, Finish, Outcome, Phase, Result
@@ -40,9 +40,8 @@ def finish(session: Session, attempt: Attempt, last_word: Finish) -> Job:
         case Outcome.FAILED:
             _fail(session, attempt, job, last_word)
         case Outcome.DRAINED:
-            end_attempt(session, attempt, AttemptState.DRAINED, reason="drained", cause="drained")
             _publish(session, attempt, last_word)
-            _retry_interrupted(session, attempt, job, reason="drained", at_once=True)
+            _interrupt(session, attempt, job, reason="drained", cause="drained")
         case Outcome.PAUSED:
             end_attempt(session, attempt, AttemptState.PAUSED, reason="paused")
             _publish(session, attempt, last_word)
@@ -57,6 +56,12 @@ def finish(session: Session, attempt: Attempt, last_word: Finish) -> Job:
     return job
 
 
+def condemn(session: Session, attempt: Attempt, *, reason: str, cause: Cause) -> None:
+    """Why its processes are about to be ended. A worker that answers by draining does not make a drain of it."""
+    doomed = update(Attempt).where(Attempt.id == attempt.id, Attempt.state.in_(LIVE), Attempt.cause.is_(None))
+    session.execute(doomed.values(reason=reason, cause=cause))
+
+
 def rescue(session: Session, attempt: Attempt, *, reason: str, cause: Cause = "lost", log: Blob | None = None) -> Job:
     """Gives up an attempt that did not end by itself. One that has ended meanwhile stays as it is."""
     job = lock(session, attempt.job_id)
@@ -66,13 +71,7 @@ def rescue(session: Session, attempt: Attempt, *, reason: str, cause: Cause = "l
         return job
     if log is not None:
         artifacts.replace_log(session, given_up, log)
-    if _out_of_time(session, job):
-        end_attempt(session, given_up, AttemptState.FAILED, reason="out of time", cause="timeout")
-        move_job(session, job, JobState.FAILED, error=_timeout(job))
-        return job
-    state = AttemptState.DRAINED if cause == "drained" else AttemptState.LOST
-    end_attempt(session, given_up, state, reason=reason, cause=cause)
-    _retry_interrupted(session, given_up, job, reason=reason, at_once=cause == "drained")
+    _interrupt(session, given_up, job, reason=reason, cause=cause)
     return job
 
 
@@ -112,19 +111,25 @@ def _fail(session: Session, attempt: Attempt, job: Job, last_word: Finish) -> No
         move_job(session, job, JobState.FAILED, reason=error.message, error=error)
 
 
-def _retry_interrupted(session: Session, attempt: Attempt, job: Job, *, reason: str, at_once: bool) -> None:
-    """After an end that was no exception: again without limit, unless ten in a row got no further."""
+def _interrupt(session: Session, attempt: Attempt, job: Job, *, reason: str, cause: Cause) -> None:
+    """An end that was no exception: again without limit, unless ten in a row got no further."""
     if _out_of_time(session, job):
         # Told to stop because its time was up, a worker saves its work and says that it has drained.
+        end_attempt(session, attempt, AttemptState.FAILED, reason="out of time", cause="timeout")
         move_job(session, job, JobState.FAILED, reason=reason, error=_timeout(job))
         return
+    reason, condemned = attempt.reason or reason, attempt.cause or cause
+    drained = condemned == "drained"
+    end_attempt(
+        session, attempt, AttemptState.DRAINED if drained else AttemptState.LOST, reason=reason, cause=condemned
+    )
     job.fruitless = 0 if attempt.saved else job.fruitless + 1
     if job.fruitless >= MOST_FRUITLESS and job.requested is None:
         message = f"{job.fruitless} attempts in a row ended without saving anything; the last one: {reason}"
         error = ErrorReport(code="attempts_exhausted", message=message)
         move_job(session, job, JobState.FAILED, reason=reason, error=error)
         return
-    wait = 0.0 if at_once or attempt.saved else _wait_seconds(job.fruitless)
+    wait = 0.0 if drained or attempt.saved else _wait_seconds(job.fruitless)
     _put_back(session, job, reason=reason, wait_seconds=wait)
 
 

@@ -16,6 +16,9 @@ from services.moves import lock, move_job
 from services.states import LIVE, AttemptState, JobState
 from services.tables import Artifact, Attempt, Job, SavedBlob
 
+# Enough for a median that one slow step does not move.
+STEPS_KEPT = 15
+
 
 def authenticate(session: Session, attempt_id: str, token: str, *, ended_ok: bool = False) -> Attempt:
     """Whom the token belongs to. `ended_ok` is for `finish` alone, whose answer may have been lost on its way."""
@@ -75,6 +78,7 @@ def heartbeat(session: Session, attempt: Attempt, beat: Heartbeat) -> HeartbeatA
     now = clock(session)
     attempt.lease_until = now + round(attempt.lease_seconds * 1000)
     if attempt.counter != beat.counter or job.phase != beat.phase:
+        attempt.pace = _pace(attempt, job, beat, now)
         attempt.counter, attempt.counter_moved_at = beat.counter, now
     job.last_heartbeat_at = now
     job.phase = beat.phase.value
@@ -123,6 +127,17 @@ def stage_artifact(session: Session, attempt: Attempt, name: str, blob: Blob, me
     """Kept for `finish` to publish."""
     attempt, _ = fence(session, attempt)
     return artifacts.stage(session, attempt, name, blob, media_type)
+
+
+def _pace(attempt: Attempt, job: Job, beat: Heartbeat, now: int) -> list[float] | None:
+    """What steps have taken lately. Those of another phase are other work."""
+    if job.phase != beat.phase or attempt.counter is None or attempt.counter_moved_at is None:
+        return None
+    steps = beat.counter - attempt.counter
+    if steps <= 0:
+        return attempt.pace
+    seconds = (now - attempt.counter_moved_at) / 1000 / steps
+    return [*(attempt.pace or []), round(seconds, 3)][-STEPS_KEPT:]
 
 
 def _command(attempt: Attempt, job: Job) -> Command:

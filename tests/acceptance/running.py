@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -15,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import select
 
 from purlkit.processes import PROC, session_members
+from services.database import Database
+from services.tables import Attempt
+from services.testing import settings_in
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -46,6 +48,7 @@ JOB_SECONDS = 240.0
 class RunningService:
     def __init__(self, data_dir: Path, **env: str) -> None:
         self.data_dir = data_dir
+        self.database_url = settings_in(data_dir, **env).database_url
         self.log = data_dir.with_suffix(".log")
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PURL_")}
@@ -103,9 +106,8 @@ class RunningService:
 
     def handles(self) -> list[dict[str, Any]]:
         """Of the attempts that may still have processes."""
-        with closing(sqlite3.connect(self.data_dir / "purl.db", timeout=30)) as db:
-            rows = db.execute("SELECT handle FROM attempts WHERE handle IS NOT NULL").fetchall()
-        return [json.loads(row[0]) for row in rows]
+        with closing(Database.open(self.database_url)) as db, db.read() as session:
+            return [handle for handle in session.scalars(select(Attempt.handle)) if handle is not None]
 
     def attempt_pids(self) -> list[int]:
         """Leaders of the sessions of these attempts."""

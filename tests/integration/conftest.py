@@ -2,12 +2,27 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import postgres
 from tests.integration.over_http import Service, serving
+
+# What a caller sees of states, keys and events must be the same on both databases; other routes know nothing of them.
+ON_BOTH = ("test_api_jobs", "test_api_attempts", "test_api_events")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_both = metafunc.module.__name__.rpartition(".")[2] in ON_BOTH
+    if on_both and "running_service" in metafunc.fixturenames:
+        metafunc.parametrize("running_service", ["sqlite", "postgresql"], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serving(tmp_path_factory.mktemp("service"), PURL_MAX_RUNNING="10") as running:
+def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """On SQLite, unless the test is to run on both databases."""
+    environ = {"PURL_MAX_RUNNING": "10"}
+    if getattr(request, "param", "sqlite") == "postgresql":
+        server: postgres.Databases = request.getfixturevalue("postgresql")
+        environ["PURL_DATABASE_URL"] = server.create()
+    with serving(tmp_path_factory.mktemp("service"), **environ) as running:
         yield running
 
 

@@ -17,9 +17,10 @@ from sqlalchemy import delete
 from api.__main__ import make_server, url_of
 from api.main import create_app
 from purlkit.results import CHECKPOINT, CheckReport, Finish, Heartbeat, Outcome, Phase, WorkerEvent, WorkerEvents
-from services import attempts
+from services import attempts, scheduling
 from services.artifacts import LocalStore
 from services.database import Database
+from services.ids import new_id
 from services.launch import Handle
 from services.settings import Settings
 from services.supervisor import listen
@@ -42,10 +43,11 @@ class Service:
     launcher: CheckingLauncher
 
     def empty(self) -> None:
-        """As if it had just been installed."""
+        """As if it had just been installed, and a dispatcher were there; its part is played by `claim`."""
         with self.db.write() as session:
             for table in reversed(Base.metadata.sorted_tables):
                 session.execute(delete(table))
+            scheduling.announce(session, self.settings, new_id("dsp"), "here")
         for path in self.files():
             path.unlink()
         self.launcher.forget()
@@ -81,7 +83,7 @@ class Service:
 @contextmanager
 def serving(folder: Path, **environ: str) -> Iterator[Service]:
     settings = settings_in(folder, PURL_PORT="0", PURL_POLL_SECONDS="0.02", **environ)
-    db = database_in(folder)
+    db = database_in(folder, **environ)
     store = LocalStore(settings.artifacts)
     launcher = CheckingLauncher()
     listening = listen(settings)

@@ -1,19 +1,17 @@
-"""Several processes and threads on one SQLite file: each waits for the other, and nothing happens twice."""
+"""Several processes and threads on one database: each waits for the other, and nothing happens twice."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 
-from services import attempts, events
-from services.database import Database, check_schema, upgrade
+from services import attempts, events, moves
+from services.database import Database
 from services.errors import IllegalMove
 from services.settings import Settings
 from services.states import JobState
-from services.testing import settings_in
 from tests.bench import Bench
 
 PROCESSES = 4
@@ -58,6 +56,34 @@ def test_each_job_is_claimed_once_by_many_processes(bench: Bench) -> None:
     assert Counter(claimed) == Counter(submitted)
 
 
+def test_no_more_are_claimed_at_once_than_the_settings_allow(bench: Bench) -> None:
+    three = Settings.from_environ({**bench.environ, "PURL_MAX_RUNNING": "3"})
+    for _ in range(8):
+        bench.submit()
+    start = Barrier(8)
+
+    def claim(_: int) -> bool:
+        start.wait()
+        with bench.db.write() as session:
+            return attempts.claim(session, three) is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(claim, range(8)))
+
+    assert claimed.count(True) == 3
+
+
+def test_a_claim_passes_over_a_job_that_somebody_is_just_changing(bench: Bench) -> None:
+    """On SQLite there is one writer at a time, so nobody ever is."""
+    if bench.db.engine.dialect.name == "postgresql":
+        first, second = bench.submit(), bench.submit()
+
+        with bench.db.write() as session:
+            moves.lock(session, first)
+
+            assert bench.claim().claim.job_id == second
+
+
 def test_events_of_many_writers_have_no_gaps(bench: Bench) -> None:
     job_id = bench.submit()
 
@@ -92,14 +118,3 @@ def test_of_cancel_and_finish_at_once_one_is_the_end(bench: Bench) -> None:
 
         ended = JobState.CANCELLED if accepted.result() else JobState.SUCCEEDED
         assert bench.states(worker.claim.job_id) == ["queued", "running", ended]
-
-
-def test_many_may_bring_a_new_database_up_to_date_at_once(tmp_path: Path) -> None:
-    url = settings_in(tmp_path).database_url
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(upgrade, [url] * 4))
-
-    db = Database.open(url)
-    check_schema(db)
-    db.close()

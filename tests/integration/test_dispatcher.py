@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from purlkit.results import Outcome
 from services import logs
 from services.dispatcher import Dispatcher
 from services.launch import Handle
 from services.states import AttemptState, JobState
 from services.stopping import Stop
 from services.tables import Attempt
-from services.testing import FakeLauncher
+from services.testing import FakeLauncher, FakeWorker
 from tests.bench import Bench
 from tests.scene import Scene, handle_of
 from tests.waiting import wait_until
@@ -92,6 +93,11 @@ def test_a_silent_attempt_is_ended_when_its_lease_has_run_out(scene: Scene, benc
     scene.dispatcher.tick()
 
     assert worker.attempt.cause == "lost"
+    assert worker.attempt.reason == (
+        "its lease ran out: nothing was heard from it for 60 s"
+        if reported
+        else "it did not report within 60 s: can it reach PURL_PUBLIC_URL?"
+    )
     assert bench.state(worker) is JobState.QUEUED
     assert scene.launcher.ended == [handle]
 
@@ -119,6 +125,33 @@ def test_an_attempt_that_beats_over_a_hung_search_is_ended(scene: Scene, bench: 
 
     assert worker.attempt.cause == "stalled"
     assert bench.state(worker) is JobState.QUEUED
+
+
+class DrainsWhenEnded(FakeLauncher):
+    """What the signal of a launcher does to a worker that can still listen."""
+
+    worker: FakeWorker | None = None
+
+    def end(self, handle: Handle, *, at_once: bool = False) -> None:
+        if self.worker is not None:
+            self.worker.leave(Outcome.DRAINED)
+        super().end(handle, at_once=at_once)
+
+
+def test_a_stall_stays_one_though_the_worker_answers_by_draining(bench: Bench) -> None:
+    launcher = DrainsWhenEnded()
+    scene = Scene(bench, launcher)
+    launcher.worker = worker = scene.start()
+    worker.beat()
+    bench.age(worker, bench.settings.stall_seconds + 1)
+    worker.beat(moved=False)
+
+    scene.dispatcher.tick()
+
+    assert (worker.attempt.state, worker.attempt.cause) == (AttemptState.LOST, "stalled")
+    assert worker.attempt.reason == "it hung: no step and no batch ended within 300 s"
+    assert bench.state(worker) is JobState.QUEUED
+    assert worker.attempt.handle is None
 
 
 def test_an_attempt_that_lives_is_left_alone(scene: Scene) -> None:

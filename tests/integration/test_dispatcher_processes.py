@@ -34,7 +34,7 @@ class Process:
             [sys.executable, "-m", "services.dispatcher"],
             env={
                 **os.environ,
-                "PURL_DATA_DIR": str(bench.settings.data_dir),
+                **bench.environ,
                 "PURL_PUBLIC_URL": "http://127.0.0.1:9",
                 "PURL_DRAIN_SECONDS": "0.5",
                 "PURL_POLL_SECONDS": "0.05",

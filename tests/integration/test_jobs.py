@@ -1,4 +1,4 @@
-"""Jobs as their owners see them, on a real SQLite file."""
+"""Jobs as their owners see them, on a real database."""
 
 from __future__ import annotations
 
@@ -159,48 +159,6 @@ class TestPages:
     def test_a_foreign_cursor_is_refused(self, bench: Bench, cursor: str) -> None:
         with pytest.raises(InvalidCursor), bench.db.read() as session:
             jobs.page(session, after=cursor)
-
-
-class TestQueue:
-    def test_priority_goes_before_age(self, bench: Bench) -> None:
-        old, new, urgent = bench.submit(), bench.submit(), bench.submit(priority=1)
-
-        with bench.db.read() as session:
-            places = [jobs.queue_position(session, jobs.get(session, job_id)) for job_id in (urgent, old, new)]
-
-        assert places == [1, 2, 3]
-        assert [bench.claim().claim.job_id for _ in range(3)] == [urgent, old, new]
-
-    def test_a_waiting_job_says_why(self, bench: Bench) -> None:
-        first, second, third = bench.submit(), bench.submit(), bench.submit()
-
-        def why(job_id: str) -> str | None:
-            with bench.db.read() as session:
-                return jobs.pending_reason(session, jobs.get(session, job_id))
-
-        assert why(first) == "next in the queue"
-        assert why(second) == "waiting for 1 job ahead"
-        assert why(third) == "waiting for 2 jobs ahead"
-        worker = bench.claim()
-        assert why(first) == "attempt 1 is starting"
-        assert why(second) == "next in the queue; 1 job running"
-        worker.beat()
-        assert why(first) is None
-        bench.pause(first)
-        assert why(first) == "pause was asked for: waiting for the attempt to answer, or its lease to end"
-        bench.pause(second)
-        assert why(second) == "paused: resume it to go on"
-        worker.succeed()
-        assert why(first) is None
-
-    def test_a_job_that_waits_for_its_next_try_says_for_how_long(self, bench: Bench) -> None:
-        worker = bench.running()
-        bench.rescue(worker, reason="its machine went away")
-
-        with bench.db.read() as session:
-            reason = jobs.pending_reason(session, jobs.get(session, worker.claim.job_id))
-
-        assert reason in [f"retry in {seconds} s after: its machine went away" for seconds in (1, 2)]
 
 
 class TestRequests:

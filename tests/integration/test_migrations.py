@@ -1,46 +1,59 @@
-"""The tables that the migrations make are the tables that the program means."""
+"""The tables that the migrations make are the tables that the program means, and what was in them is still there."""
 
 from __future__ import annotations
 
+import json
 import shutil
-import sqlite3
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import select
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.schema import CreateTable
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, inspect, select
 
-from services import database
-from services.database import Database, check_schema, clock, now_ms, upgrade
+from api.represent import episode_view, job_views
+from services import attempts, database, episodes, jobs
+from services.database import Database, check_schema, upgrade
 from services.errors import SchemaMismatch
-from services.tables import Attempt, Base, Event, Job, SavedBlob
+from services.settings import Settings
+from services.tables import Base, SavedBlob
 from services.testing import settings_in
+from tests import postgres
 from tests.bench import Bench
+
+# What a database of each released revision held, table by table. A revision that is released gets its file here.
+RELEASED = sorted((Path(__file__).parent / "released").glob("*.json"))
 
 # On SQLite this copies the table of jobs and drops the old one, with attempts and saved work pointing to it.
 LATER_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "9998"
+down_revision = "{head}"
 
 
 def upgrade():
-    with op.batch_alter_table("jobs", recreate="always") as table:
+    copied = "always" if op.get_bind().dialect.name == "sqlite" else "never"
+    with op.batch_alter_table("jobs", recreate=copied) as table:
         table.add_column(sa.Column("colour", sa.Text()))
 """
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return settings_in(tmp_path).database_url
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without any table."""
+    if request.param == "sqlite":
+        yield settings_in(tmp_path).database_url
+        return
+    server: postgres.Databases = request.getfixturevalue("postgresql")
+    url = server.create(template="template0")
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture
@@ -48,6 +61,42 @@ def db(url: str) -> Iterator[Database]:
     db = Database.open(url)
     yield db
     db.close()
+
+
+def head() -> str:
+    return ScriptDirectory(str(database.MIGRATIONS)).get_current_head() or ""
+
+
+def fill(db: Database, tables: dict[str, list[dict[str, Any]]]) -> None:
+    """As the program of that time would have: by the columns that there were."""
+    there = MetaData()
+    with db.engine.begin() as connection:
+        there.reflect(connection)
+        for table in there.sorted_tables:
+            for row in tables.get(table.name, []):
+                present = {name: value for name, value in row.items() if value is not None}
+                connection.execute(table.insert().values(present))
+
+
+def held(db: Database, tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """What of these columns is in the database now."""
+    there = MetaData()
+    with db.engine.connect() as connection:
+        there.reflect(connection)
+        return {
+            name: [
+                {column: row._mapping[column] for column in rows[0]}
+                for row in connection.execute(select(there.tables[name]))
+            ]
+            for name, rows in tables.items()
+            if rows
+        }
+
+
+def in_order(tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        name: sorted(rows, key=lambda row: json.dumps(row, sort_keys=True)) for name, rows in tables.items() if rows
+    }
 
 
 def test_the_migrations_make_what_the_tables_say(url: str, db: Database) -> None:
@@ -58,12 +107,55 @@ def test_the_migrations_make_what_the_tables_say(url: str, db: Database) -> None
         assert compare_metadata(context, Base.metadata) == []
 
 
+@pytest.mark.parametrize("released", RELEASED, ids=[path.stem for path in RELEASED])
+def test_from_every_released_revision_nothing_is_lost(url: str, db: Database, released: Path) -> None:
+    before = json.loads(released.read_text())
+    upgrade(url, revision=released.stem)
+    fill(db, before)
+
+    upgrade(url)
+
+    check_schema(db)
+    assert in_order(held(db, before)) == in_order(before)
+
+
+@pytest.mark.parametrize("released", RELEASED, ids=[path.stem for path in RELEASED])
+def test_what_an_older_program_left_goes_on_with_this_one(url: str, db: Database, released: Path) -> None:
+    upgrade(url, revision=released.stem)
+    fill(db, json.loads(released.read_text()))
+    upgrade(url)
+
+    with db.read() as session:
+        everything = jobs.page(session, limit=100).items
+        shown = {view.name: view for view in job_views(session, everything)}
+        finished = episodes.page(session, shown["finished"].id).items
+        played = [episode_view(row).index for row in finished]
+        waiting = {job.name: (job.cpus, job.gpus) for job in everything}
+    assert shown["finished"].result is not None
+    assert played == [0, 1, 0]
+    assert (waiting["queued"], waiting["paused"]) == ((1.0, 0.5), (2.0, 0.0)), "as its spec says, or as it defaults"
+    with db.write() as session:
+        (live,) = attempts.live(session)
+        attempts.rescue(session, live, reason="it was running when the service was stopped to be upgraded")
+        claims = [attempts.claim(session, Settings.from_environ({"PURL_MAX_RUNNING": "9"})) for _ in range(4)]
+    claimed = {claim.job_id for claim in claims if claim is not None}
+    assert {shown[name].id for name in ("running", "waiting for its next try", "queued")} >= claimed
+    assert shown["queued"].id in claimed
+
+
 def test_upgrading_twice_keeps_what_is_there(bench: Bench) -> None:
     job_id = bench.submit()
 
     upgrade(bench.settings.database_url)
 
     assert bench.job(job_id).id == job_id
+
+
+def test_many_may_bring_a_new_database_up_to_date_at_once(url: str, db: Database) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(upgrade, [url] * 4))
+
+    check_schema(db)
 
 
 def test_a_later_revision_may_change_a_table_that_others_point_to(
@@ -73,7 +165,7 @@ def test_a_later_revision_may_change_a_table_that_others_point_to(
     worker.save("search", b"1")
     later = tmp_path / "migrations"
     shutil.copytree(database.MIGRATIONS, later)
-    (later / "versions" / "0002_later.py").write_text(LATER_REVISION)
+    (later / "versions" / "9998_later.py").write_text(LATER_REVISION.format(head=head()))
     monkeypatch.setattr(database, "MIGRATIONS", later)
 
     upgrade(bench.settings.database_url)
@@ -86,6 +178,13 @@ def test_a_later_revision_may_change_a_table_that_others_point_to(
 
 def test_a_database_without_tables_is_refused(db: Database) -> None:
     with pytest.raises(SchemaMismatch, match="python -m services migrate"):
+        check_schema(db)
+
+
+def test_an_older_database_is_refused(url: str, db: Database) -> None:
+    upgrade(url, revision="0001")
+
+    with pytest.raises(SchemaMismatch, match="older than this program: run python -m services migrate"):
         check_schema(db)
 
 
@@ -105,95 +204,4 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(url: str, db: Database) -> 
     with pytest.raises(Exception, match="already exists"):
         upgrade(url)
 
-    with db.engine.connect() as connection:
-        names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
-    assert names == ["weights"]
-
-
-def test_every_connection_is_set_up_to_keep_its_promises(db: Database) -> None:
-    with db.read() as session:
-        pragmas = {
-            name: session.connection().exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-        }
-
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 20_000}
-
-
-def test_a_writer_holds_the_lock_from_its_first_word(url: str, db: Database) -> None:
-    upgrade(url)
-
-    with db.write() as session:
-        session.execute(select(Job.id))
-        other = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0)
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
-            other.execute("BEGIN IMMEDIATE")
-        assert other.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
-        other.close()
-
-
-def test_a_reader_sees_one_moment_and_changes_nothing(bench: Bench) -> None:
-    with bench.db.read() as session:
-        before = len(list(session.scalars(select(Job.id))))
-        job_id = bench.submit()
-        assert len(list(session.scalars(select(Job.id)))) == before
-
-    with bench.db.read() as session:
-        session.get_one(Job, job_id).name = "changed"
-        session.flush()
-
-    assert bench.job(job_id).name is None
-
-
-def test_what_fails_half_way_is_undone(bench: Bench) -> None:
-    job_id = bench.submit()
-
-    def rename_and_fail() -> None:
-        with bench.db.write() as session:
-            session.get_one(Job, job_id).name = "changed"
-            session.add(Event(job_id="job_of_nobody", seq=1, type="note", data={}, created_at=0))
-
-    with pytest.raises(IntegrityError, match="FOREIGN KEY"):
-        rename_and_fail()
-
-    assert bench.job(job_id).name is None
-
-
-def test_rows_go_with_their_job(bench: Bench) -> None:
-    worker = bench.running()
-    worker.save("search", b"1")
-    worker.stage("policy.json", b"{}")
-
-    with bench.db.write() as session:
-        session.delete(session.get_one(Job, worker.claim.job_id))
-
-    with bench.db.read() as session:
-        for table in Base.metadata.tables.values():
-            assert session.execute(select(table)).all() == []
-
-
-def test_the_clock_is_utc_in_milliseconds(db: Database) -> None:
-    before = time.time_ns() // 1_000_000
-    with db.read() as session:
-        moment = clock(session)
-    after = time.time_ns() // 1_000_000
-
-    assert before - 1 <= moment <= after + 1
-
-
-def test_nothing_is_peculiar_to_sqlite() -> None:
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-
-    assert "clock_timestamp()" in str(select(now_ms()).compile(dialect=dialect))
-    for table in Base.metadata.sorted_tables:
-        assert str(CreateTable(table).compile(dialect=dialect))
-        for index in table.indexes:
-            assert (index.dialect_options["sqlite"]["where"] is None) == (
-                index.dialect_options["postgresql"]["where"] is None
-            )
-
-
-def test_a_claim_passes_over_rows_that_another_claimer_holds_on_postgresql() -> None:
-    queue = select(Attempt.id).with_for_update(skip_locked=True)
-
-    assert "FOR UPDATE SKIP LOCKED" in str(queue.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
+    assert inspect(db.engine).get_table_names() == ["weights"]

@@ -59,7 +59,20 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ("PURL_DATABASE_URL", "sqlite://", "sqlite:///"),
         ("PURL_DATABASE_URL", "sqlite:///:memory:", "use a file"),
         ("PURL_ARTIFACTS", "s3://bucket", "folder on this machine"),
+        ("PURL_DATABASE_URL", "sqlite://host/file.db", "use a file"),
+        ("PURL_DATABASE_URL", "no url at all", "sqlite:///"),
+        ("PURL_DATABASE_URL", "postgresql+asyncpg://host/name", "postgresql://"),
+        ("PURL_DATABASE_URL", "postgresql://host:many/name", "postgresql://"),
+        ("PURL_CPUS", "-1", "from 0"),
+        ("PURL_GPUS", "nan", "from 0"),
         ("PURL_PUBLIC_URL", "10.0.0.1:8000", "http://"),
+        ("PURL_PUBLIC_URL", "ftp://10.0.0.1", "http://"),
+        ("PURL_PUBLIC_URL", "http://", "http://"),
+        ("PURL_PUBLIC_URL", "http://10.0.0.1:port", "http://"),
+        ("PURL_PUBLIC_URL", "http://10.0.0.1:99999", "http://"),
+        ("PURL_PUBLIC_URL", "http://[::1", "http://"),
+        ("PURL_PUBLIC_URL", "http://host/?a=b", "without user, query and fragment"),
+        ("PURL_PUBLIC_URL", "http://me:secret@host", "without user, query and fragment"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_remedy(variable: str, value: str, remedy: str) -> None:
@@ -69,6 +82,19 @@ def test_a_bad_value_is_refused_with_its_name_and_remedy(variable: str, value: s
     assert refusal.value.variable == variable
     assert variable in str(refusal.value)
     assert remedy in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("given", ["postgresql://purl:pw@db/purl", "postgres://purl:pw@db/purl"])
+def test_postgresql_is_spoken_to_through_psycopg_whatever_its_url_is_called(given: str) -> None:
+    settings = Settings.from_environ({"PURL_DATABASE_URL": given})
+
+    assert settings.database_url == "postgresql+psycopg://purl:pw@db/purl"
+
+
+def test_what_is_not_limited_is_not_counted() -> None:
+    assert (Settings.from_environ({}).cpus, Settings.from_environ({}).gpus) == (None, None)
+    assert Settings.from_environ({"PURL_CPUS": "1.5", "PURL_GPUS": "0"}).cpus == 1.5
 
 
 def test_a_lease_must_outlast_three_heartbeats() -> None:
