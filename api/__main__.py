@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from api.main import create_app
 from purlkit.errors import PurlError
 from services import attempts, logs, supervisor
-from services.artifacts import LocalStore
+from services.artifacts import open_store
 from services.database import Database, check_schema
 from services.launch import LocalLauncher
 from services.settings import Settings
@@ -89,7 +89,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         print(f"purl: the database does not answer ({problem.orig}): look at PURL_DATABASE_URL", file=sys.stderr)
         return 1
     settings = replace(settings, public_url=settings.public_url or url_of(listening))
-    server = make_server(create_app(db, settings, LocalStore(settings.artifacts), LocalLauncher()))
+    server = make_server(create_app(db, settings, open_store(settings), LocalLauncher()))
     parent = environ.get("PURL_PARENT_FD")
     if parent is not None:
         watch = (int(parent), server, db, settings)

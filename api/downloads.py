@@ -48,14 +48,12 @@ def send(
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=media_type)
     # Opened before the answer begins: a file that can't be read is then a problem and no broken stream.
-    pieces = _pieces(store.open(sha256), wanted)
+    pieces = _pieces(store.open(sha256, first=wanted.first, last=wanted.last), wanted.length)
     return StreamingResponse(pieces, status_code=status, headers=headers, media_type=media_type)
 
 
-def _pieces(file: BinaryIO, span: Span) -> Iterator[bytes]:
+def _pieces(file: BinaryIO, left: int) -> Iterator[bytes]:
     with file:
-        file.seek(span.first)
-        left = span.length
         while left > 0:
             piece = file.read(min(left, PIECE_BYTES))
             if not piece:

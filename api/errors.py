@@ -128,6 +128,8 @@ _STATUS: Mapping[type[PurlError], int] = {
     service.DigestMismatch: 400,
     service.TooLarge: 413,
     service.StoreFull: 507,
+    service.StoreUnavailable: 503,
+    service.SweptMeanwhile: 503,
     service.SchemaMismatch: 503,
     service.BadSetting: 500,
 }

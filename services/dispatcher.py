@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from purlkit.errors import PurlError
 from services import artifacts, attempts, logs
-from services.artifacts import LocalStore, Store
+from services.artifacts import Store, open_store
 from services.attempts import Claim
 from services.attempts.endings import Cause
 from services.database import Database, check_schema, clock
@@ -209,7 +209,7 @@ class Dispatcher:
         """Processes first, so that the log is whole; then everything that follows from it, in one transaction."""
         if attempt.handle is not None:
             self._launcher.end(attempt.handle, at_once=at_once)
-        kept = logs.keep_tail(self._log_path(attempt.id), self._store)
+        kept = logs.keep_tail(self._log_path(attempt.id), self._db, self._store)
         with self._db.write() as session:
             if rescue is not None:
                 reason, cause = rescue
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise BadSetting("PURL_PUBLIC_URL", "is not set", remedy="say where attempts reach the API")
         with closing(Database.open(settings.database_url)) as db, closing(Stop.of_this_process()) as stop:
             _wait_for(db, stop)
-            dispatcher = Dispatcher(db, settings, LocalLauncher(), LocalStore(settings.artifacts))
+            dispatcher = Dispatcher(db, settings, LocalLauncher(), open_store(settings))
             log.info("draining" if options.drain else "looking after the queue")
             if options.now:
                 stop.ask()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,17 @@ from services.errors import BadSetting
 
 T = TypeVar("T")
 
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX = re.compile(r"[A-Za-z0-9._/-]{0,500}")
+
+
+@dataclass(frozen=True)
+class S3Location:
+    """s3://bucket/prefix; who may use it and where it is say the usual AWS_* variables."""
+
+    bucket: str
+    prefix: str
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -20,7 +32,7 @@ class Settings:
 
     data_dir: Path  # the service's own state, and the data sets below it
     database_url: str
-    artifacts: Path
+    artifacts: Path | S3Location
     host: str = "127.0.0.1"
     port: int = 8000  # 0 takes a free one
     public_url: str | None = None  # what workers call back; None: from the socket that the service listens on
@@ -45,10 +57,11 @@ class Settings:
         """Raises BadSetting with the variable's name and the remedy."""
         read = _Reader(environ)
         data_dir = read("PURL_DATA_DIR", Path("data"), _folder).absolute()
+        default_artifacts: Path | S3Location = data_dir / "artifacts"
         settings = cls(
             data_dir=data_dir,
             database_url=read("PURL_DATABASE_URL", f"sqlite:///{data_dir / 'purl.db'}", _database_url),
-            artifacts=read("PURL_ARTIFACTS", data_dir / "artifacts", _folder).absolute(),
+            artifacts=read("PURL_ARTIFACTS", default_artifacts, _folder_or_bucket),
             host=read("PURL_HOST", cls.host, str),
             port=read("PURL_PORT", cls.port, _whole(0, 65_535)),
             public_url=read("PURL_PUBLIC_URL", cls.public_url, _http_url),
@@ -114,6 +127,16 @@ def _folder(text: str) -> Path:
     if "://" in text:
         raise ValueError("use the path of a folder on this machine")
     return Path(text)
+
+
+def _folder_or_bucket(text: str) -> Path | S3Location:
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text).absolute()
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "s3" or _BUCKET.fullmatch(bucket) is None or _PREFIX.fullmatch(prefix) is None:
+        raise ValueError("use the path of a folder on this machine, or s3://bucket/prefix")
+    return S3Location(bucket, prefix.strip("/"))
 
 
 def _database_url(text: str) -> str:

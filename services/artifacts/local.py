@@ -1,28 +1,19 @@
-"""A folder as the store."""
+"""A folder as the store: finished files as blobs/ab/<sha256>, unfinished ones below tmp/."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
-import re
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
-from services.artifacts.store import Blob
-from services.errors import DigestMismatch, NotFound, StoreFull
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+from services.artifacts.store import Blob, Writer, check_name, disk_errors, is_sha256
+from services.errors import NotFound
 
 
 class LocalStore:
-    """A folder: finished files as blobs/ab/<sha256>, unfinished ones below tmp/."""
-
     def __init__(self, root: Path) -> None:
         self.root = root
         for folder in (root / "blobs", root / "tmp"):
@@ -30,79 +21,85 @@ class LocalStore:
         _sync_folder(root)
 
     def begin(self) -> LocalWriter:
-        return LocalWriter(self)
+        return LocalWriter(self.root)
 
     def path(self, sha256: str) -> Path:
         """Where these bytes are. NotFound for anything but a sha256 whose bytes are here."""
-        if _SHA256.fullmatch(sha256) is None:
-            raise NotFound("file")
-        path = self.root / "blobs" / sha256[:2] / sha256
+        path = self._place(check_name(sha256))
         if not path.is_file():
             raise NotFound("file")
         return path
 
-    def open(self, sha256: str) -> BinaryIO:
-        return self.path(sha256).open("rb")
+    def open(self, sha256: str, *, first: int = 0, last: int | None = None) -> BinaryIO:  # noqa: ARG002
+        try:
+            file = self.path(sha256).open("rb")
+        except FileNotFoundError:
+            raise NotFound("file") from None
+        file.seek(first)
+        return file
+
+    def link(self, sha256: str, *, seconds: int) -> str | None:  # noqa: ARG002
+        return None
+
+    def remove(self, sha256: str) -> None:
+        with disk_errors():
+            self._place(check_name(sha256)).unlink(missing_ok=True)
+
+    def listing(self) -> Iterator[tuple[str, float]]:
+        for path in (self.root / "blobs").glob("??/*"):
+            if is_sha256(path.name) and (age := _age_seconds(path)) is not None:
+                yield path.name, age
+
+    def clear_unfinished(self, *, older_than_seconds: float) -> int:
+        """A writer that still writes keeps its file young."""
+        cleared = 0
+        for path in (self.root / "tmp").iterdir():
+            age = _age_seconds(path)
+            if age is not None and age > older_than_seconds:
+                path.unlink(missing_ok=True)
+                cleared += 1
+        return cleared
+
+    def check(self) -> None:
+        with self.begin() as writer:
+            writer.write(b"?")
+
+    def _place(self, sha256: str) -> Path:
+        return self.root / "blobs" / sha256[:2] / sha256
 
 
-class LocalWriter:
-    def __init__(self, store: LocalStore) -> None:
-        self._root = store.root
-        self._path = store.root / "tmp" / secrets.token_hex(16)
-        self._digest = hashlib.sha256()
-        self._bytes = 0
-        with self._cleanly():
-            self._file = self._path.open("xb")
+class LocalWriter(Writer):
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._path = root / "tmp" / secrets.token_hex(16)
+        with disk_errors():
+            file = self._path.open("xb")
+        super().__init__(file)
 
     def fileno(self) -> int:
         return self._file.fileno()
 
-    def write(self, data: bytes) -> None:
-        with self._cleanly():
-            self._file.write(data)
-        self._digest.update(data)
-        self._bytes += len(data)
-
-    def commit(self, expected_sha256: str | None = None) -> Blob:
-        sha256 = self._digest.hexdigest()
-        if expected_sha256 is not None and expected_sha256 != sha256:
-            self.abort()
-            raise DigestMismatch
-        folder = self._root / "blobs" / sha256[:2]
-        with self._cleanly():
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            folder.mkdir(exist_ok=True)
-            # Over an older copy as well: should the disk have spoilt that one, this mends it.
-            self._path.replace(folder / sha256)
-            _sync_folder(folder)
-            _sync_folder(folder.parent)
-        return Blob(sha256=sha256, bytes=self._bytes)
+    def _keep(self, blob: Blob) -> None:
+        folder = self._root / "blobs" / blob.sha256[:2]
+        os.fsync(self._file.fileno())
+        self._file.close()
+        folder.mkdir(exist_ok=True)
+        # Over an older copy as well: should the disk have spoilt that one, this mends it.
+        self._path.replace(folder / blob.sha256)
+        _sync_folder(folder)
+        _sync_folder(folder.parent)
 
     def abort(self) -> None:
-        """Fine to repeat, and after a commit it does nothing."""
-        with suppress(OSError):
-            self._file.close()
+        super().abort()
         self._path.unlink(missing_ok=True)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.abort()
-
-    @contextmanager
-    def _cleanly(self) -> Iterator[None]:
-        """Whatever fails leaves no half file behind, and a full disk is told apart from a broken one."""
-        try:
-            yield
-        except OSError as problem:
-            if hasattr(self, "_file"):
-                self.abort()
-            if problem.errno in _FULL:
-                raise StoreFull from problem
-            raise
+def _age_seconds(path: Path) -> float | None:
+    """None for what has gone meanwhile."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
 
 
 def _sync_folder(folder: Path) -> None:

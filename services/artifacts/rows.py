@@ -6,6 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from purlkit.results import LOG
+from services.artifacts.blobs import confirm
 from services.artifacts.store import Blob
 from services.database import clock
 from services.errors import ArtifactConflict, NotFound
@@ -33,6 +34,7 @@ def staged(session: Session, attempt: Attempt, name: str) -> Artifact | None:
 
 def stage(session: Session, attempt: Attempt, name: str, blob: Blob, media_type: str) -> Artifact:
     """The same bytes again are fine, others are not; except for the log, which grows and is visible at once."""
+    confirm(session, blob.sha256)
     known = staged(session, attempt, name)
     if known is not None and known.sha256 != blob.sha256 and name != LOG:
         raise ArtifactConflict

@@ -214,7 +214,7 @@ def test_of_a_long_log_the_end_is_kept_from_the_beginning_of_a_line(tmp_path: Pa
     path = tmp_path / "long.log"
     path.write_text("".join(f"line {number}\n" for number in range(200_000)))
 
-    kept = logs.keep_tail(path, bench.store)
+    kept = logs.keep_tail(path, bench.db, bench.store)
 
     assert kept is not None
     assert kept.bytes <= logs.KEPT_BYTES

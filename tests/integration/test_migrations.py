@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
@@ -28,8 +29,8 @@ LATER_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "later"
+down_revision = "{head}"
 
 
 def upgrade():
@@ -73,7 +74,8 @@ def test_a_later_revision_may_change_a_table_that_others_point_to(
     worker.save("search", b"1")
     later = tmp_path / "migrations"
     shutil.copytree(database.MIGRATIONS, later)
-    (later / "versions" / "0002_later.py").write_text(LATER_REVISION)
+    head = ScriptDirectory(str(later)).get_current_head()
+    (later / "versions" / "later.py").write_text(LATER_REVISION.format(head=head))
     monkeypatch.setattr(database, "MIGRATIONS", later)
 
     upgrade(bench.settings.database_url)
@@ -168,8 +170,9 @@ def test_rows_go_with_their_job(bench: Bench) -> None:
         session.delete(session.get_one(Job, worker.claim.job_id))
 
     with bench.db.read() as session:
-        for table in Base.metadata.tables.values():
-            assert session.execute(select(table)).all() == []
+        for name, table in Base.metadata.tables.items():
+            # What the store holds has no job: the sweeper sees to it.
+            assert name == "blobs" or session.execute(select(table)).all() == []
 
 
 def test_the_clock_is_utc_in_milliseconds(db: Database) -> None:
