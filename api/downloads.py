@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from fastapi import Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from api.errors import Problem
 from api.ranges import Span, Unsatisfiable, matches, repr_digest, span_of
@@ -15,11 +15,24 @@ from services.artifacts import Store
 # Large enough that a thread's round trip costs nothing beside the read, small beside a process.
 PIECE_BYTES = 256 * 1024
 
+# A client that was sent elsewhere has so long to begin there.
+LINK_SECONDS = 600
+
 
 def send(
-    request: Request, store: Store, *, sha256: str, size: int, media_type: str, filename: str | None = None
+    request: Request,
+    store: Store,
+    *,
+    sha256: str,
+    size: int,
+    media_type: str,
+    filename: str | None = None,
+    redirect: bool = False,
 ) -> Response:
-    """The answer to GET or HEAD of a stored file. Its ETag is its sha256, so it holds for ever."""
+    """The answer to GET or HEAD of a stored file. Its ETag is its sha256, so it holds for ever.
+
+    With `redirect` a store that can give the bytes itself is asked to; the client sends its Range on to it.
+    """
     etag = f'"{sha256}"'
     headers = {
         "ETag": etag,
@@ -31,6 +44,9 @@ def send(
         headers["Content-Disposition"] = f'attachment; filename="{filename}"'
     if matches(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
+    link = store.link(sha256, seconds=LINK_SECONDS) if redirect else None
+    if link is not None:
+        return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
     try:
         span = span_of(request.headers, etag, size) if request.method == "GET" else None
     except Unsatisfiable:

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from purlkit.errors import PurlError
 from services import errors as service
+from services.database import is_full
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +176,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(StaleDataError)
     async def _database(_: Request, exc: Exception) -> Response:
         log.warning("the database does not answer: %s", getattr(exc, "orig", exc))
+        if is_full(exc):
+            return _of_purl(service.StoreFull()).response()
         return _busy().response()
 
     @app.exception_handler(ClientDisconnect)

@@ -15,6 +15,7 @@ from api.ranges import read_digest
 from purlkit.errors import PurlError
 from services import artifacts
 from services.artifacts import Blob
+from services.disk import check_room
 
 # A server's chunk is 64 KiB at most; a thread's round trip for each would cost more than the write.
 BATCH_BYTES = 2**20
@@ -50,6 +51,11 @@ async def into_store(
     accept: Callable[[int], None] = lambda _: None,
 ) -> Blob:
     """The body as a blob. `look` sees each piece and `accept` the size; what either raises leaves nothing behind."""
+    try:
+        await run_in_threadpool(check_room, parts.settings)
+    except PurlError:
+        await discard(request)
+        raise
     with await run_in_threadpool(parts.store.begin) as writer:
         size, batch = 0, bytearray()
 

@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -27,12 +28,15 @@ from services.errors import BadSetting
 from services.launch import Handle, Launcher, LocalLauncher
 from services.settings import Settings
 from services.stopping import Stop
+from services.sweep import sweep
 from services.tables import Attempt
 
 log = logging.getLogger(__name__)
 
 # A worker has taken Ray down before its last word, so what follows it is only the end of an interpreter.
 LINGER_SECONDS = 10.0
+# A service that is restarted often is swept all the same, and one that starts has better things to do.
+FIRST_SWEEP_SECONDS = 60.0
 # A database that is away is asked again this often.
 LONGEST_PAUSE_SECONDS = 10.0
 # The drain's end must be on record even if the database is busy at that very moment.
@@ -58,6 +62,8 @@ class Dispatcher:
         self._store = store
         self._worker = worker
         self._linger_ms = linger_seconds * 1000
+        self._sweeper = threading.Thread()
+        self._sweep_at = time.monotonic() + min(FIRST_SWEEP_SECONDS, settings.sweep_seconds)
 
     def run(self, stop: Stop) -> bool:
         """Until asked to stop, then the drain; whether that left nothing behind."""
@@ -79,6 +85,7 @@ class Dispatcher:
         self._clear_up(errors)
         with _noting(errors):
             self._fill()
+        self._sweep_now_and_then()
         if errors:
             raise ExceptionGroup("a pass of the dispatcher failed in part", errors)
 
@@ -140,6 +147,14 @@ class Dispatcher:
                 if lingers or attempt.handle is None or not self._launcher.alive(attempt.handle):
                     with _noting(errors):
                         self._end(attempt)
+        with _noting(errors):
+            with self._db.read() as session:
+                left = attempts.leftovers(session)
+            for leftover in left:
+                with _noting(errors):
+                    self._launcher.end(leftover.handle)
+                    with self._db.write() as session:
+                        attempts.cleared(session, leftover)
 
     def _fill(self) -> None:
         """Processes of ended attempts count: the next one would have to share its cores with them."""
@@ -178,6 +193,22 @@ class Dispatcher:
             "PURL_DATASETS_DIR": str(self._settings.datasets_dir),
             "PURL_RAY_ADDRESS": self._settings.ray_address,
         }
+
+    def _sweep_now_and_then(self) -> None:
+        """In a thread of its own: a store that answers slowly must not keep leases from being looked after."""
+        if self._sweeper.is_alive() or time.monotonic() < self._sweep_at:
+            return
+        self._sweep_at = time.monotonic() + self._settings.sweep_seconds
+        self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+        self._sweeper.start()
+
+    def _sweep(self) -> None:
+        try:
+            swept = sweep(self._db, self._store, self._settings)
+        except Exception as error:
+            _tell([error])
+        else:
+            log.info("swept: %s", swept)
 
     def _ask_all_to_drain(self) -> bool:
         """By heartbeat and by signal: whichever comes first."""

@@ -137,7 +137,10 @@ class StoreFull(ServiceError):
     code = "store_full"
 
     def __init__(self) -> None:
-        super().__init__("there is no room left for artifacts", remedy="free space below PURL_ARTIFACTS and try again")
+        super().__init__(
+            "there is no room left for artifacts",
+            remedy="free space below PURL_DATA_DIR and PURL_ARTIFACTS, then try again",
+        )
 
 
 class StoreUnavailable(ServiceError):

@@ -46,6 +46,10 @@ class Settings:
     max_running: int = 1  # attempts at once
     max_body_bytes: int = 2**20
     max_upload_bytes: int = 2 * 2**30
+    min_free_bytes: int = 256 * 2**20  # with less room on a disk nothing new is taken in
+    sweep_seconds: float = 3600.0  # between two sweeps of the dispatcher
+    sweep_grace_seconds: float = 3600.0  # what nobody names is left alone for so long
+    keep_days: float = 0.0  # ended jobs are deleted after so long; 0: never
     idempotency_hours: float = 24.0
 
     @property
@@ -75,6 +79,10 @@ class Settings:
             max_running=read("PURL_MAX_RUNNING", cls.max_running, _whole(1, 10_000)),
             max_body_bytes=read("PURL_MAX_BODY_BYTES", cls.max_body_bytes, _whole(1024, 2**40)),
             max_upload_bytes=read("PURL_MAX_UPLOAD_BYTES", cls.max_upload_bytes, _whole(1024, 2**50)),
+            min_free_bytes=read("PURL_MIN_FREE_BYTES", cls.min_free_bytes, _whole(0, 2**60)),
+            sweep_seconds=read("PURL_SWEEP_SECONDS", cls.sweep_seconds, _seconds),
+            sweep_grace_seconds=read("PURL_SWEEP_GRACE_SECONDS", cls.sweep_grace_seconds, _seconds),
+            keep_days=read("PURL_KEEP_DAYS", cls.keep_days, _days),
             idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _seconds),
         )
         # A worker ends itself at two thirds of its lease: two beats at least must fit before that.
@@ -121,6 +129,10 @@ def _seconds(text: str) -> float:
     if not 0 < value <= 31_536_000:
         raise ValueError(remedy)
     return value
+
+
+def _days(text: str) -> float:
+    return _seconds(text) if text != "0" else 0.0
 
 
 def _folder(text: str) -> Path:

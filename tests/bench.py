@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import update
 
 from services import attempts, events, jobs
-from services.artifacts import LocalStore
+from services.artifacts import LocalStore, Store
 from services.attempts.endings import Cause
 from services.settings import Settings
 from services.states import JobState
@@ -20,7 +20,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.settings: Settings = settings_in(folder, PURL_MAX_RUNNING="100")
         self.db = database_in(folder)
-        self.store = LocalStore(self.settings.artifacts)
+        self.store: Store = LocalStore(folder / "artifacts")
 
     def submit(self, **changes: Any) -> str:
         with self.db.write() as session:

@@ -37,6 +37,11 @@ class FaultProxy:
         with self._lock:
             self._planned += [(request, fault) for fault in faults]
 
+    def forget(self) -> None:
+        """The line is mended."""
+        with self._lock:
+            self._planned.clear()
+
     @property
     def waiting(self) -> int:
         """Faults that nobody has met yet."""
@@ -100,7 +105,7 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
             for name, value in headers:
                 if name.lower() not in ("connection", "content-length", "transfer-encoding"):
                     self.send_header(name, value)
-            length = dict((name.lower(), value) for name, value in headers).get("content-length", str(len(content)))
+            length = {name.lower(): value for name, value in headers}.get("content-length", str(len(content)))
             self.send_header("Content-Length", length)
             self.send_header("Connection", "close")
             self.end_headers()

@@ -47,7 +47,8 @@ class LocalStore:
 
     def listing(self) -> Iterator[tuple[str, float]]:
         for path in (self.root / "blobs").glob("??/*"):
-            if is_sha256(path.name) and (age := _age_seconds(path)) is not None:
+            ours = is_sha256(path.name) and path == self._place(path.name)
+            if ours and (age := _age_seconds(path)) is not None:
                 yield path.name, age
 
     def clear_unfinished(self, *, older_than_seconds: float) -> int:

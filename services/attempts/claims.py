@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from services import events
@@ -16,7 +16,7 @@ from services.ids import digest, new_id, new_token
 from services.moves import live_attempt
 from services.settings import Settings
 from services.states import LIVE, AttemptState, JobState
-from services.tables import Attempt, Event, Job
+from services.tables import Attempt, Event, Job, Leftover
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +112,15 @@ def reaped(session: Session, attempt_id: str) -> None:
     """No process of it is left."""
     _get(session, attempt_id).handle = None
     session.flush()
+
+
+def leftovers(session: Session) -> list[Leftover]:
+    """Of deleted jobs: processes that nobody has seen gone yet."""
+    return list(session.scalars(select(Leftover)))
+
+
+def cleared(session: Session, leftover: Leftover) -> None:
+    session.execute(delete(Leftover).where(Leftover.attempt_id == leftover.attempt_id))
 
 
 def history(session: Session, job_ids: Sequence[str]) -> dict[str, list[Attempt]]:

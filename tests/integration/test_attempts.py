@@ -475,6 +475,7 @@ class TestInterruption:
         log = a_blob(b"Killed")
 
         with bench.db.write() as session:
+            artifacts.announce(session, log.sha256)
             attempts.rescue(session, worker.attempt, reason="it was killed", log=log)
 
         with bench.db.read() as session:

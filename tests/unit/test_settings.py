@@ -55,7 +55,9 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ("PURL_DATABASE_URL", "mysql://host/name", "sqlite:///"),
         ("PURL_DATABASE_URL", "sqlite://", "sqlite:///"),
         ("PURL_DATABASE_URL", "sqlite:///:memory:", "use a file"),
-        ("PURL_ARTIFACTS", "s3://bucket", "folder on this machine"),
+        ("PURL_ARTIFACTS", "gs://bucket", "s3://bucket/prefix"),
+        ("PURL_ARTIFACTS", "s3://", "s3://bucket/prefix"),
+        ("PURL_KEEP_DAYS", "-1", "above 0"),
         ("PURL_PUBLIC_URL", "10.0.0.1:8000", "http://"),
     ],
 )
