@@ -18,7 +18,7 @@ from api.__main__ import make_server, url_of
 from api.main import create_app
 from purlkit.results import CHECKPOINT, CheckReport, Finish, Heartbeat, Outcome, Phase, WorkerEvent, WorkerEvents
 from services import attempts
-from services.artifacts import LocalStore
+from services.artifacts import Store, open_store
 from services.database import Database
 from services.launch import Handle
 from services.settings import Settings
@@ -38,7 +38,7 @@ class Service:
     url: str
     db: Database
     settings: Settings
-    store: LocalStore
+    store: Store
     launcher: CheckingLauncher
 
     def empty(self) -> None:
@@ -52,7 +52,7 @@ class Service:
 
     def files(self) -> list[Path]:
         """Every file below the artifacts, finished or not."""
-        return [path for path in self.settings.artifacts.rglob("*") if path.is_file()]
+        return [path for path in (self.settings.data_dir / "artifacts").rglob("*") if path.is_file()]
 
     def submit(self, **changes: Any) -> dict[str, Any]:
         response = self.http.post("/jobs", json={**LEAST, **changes})
@@ -79,10 +79,12 @@ class Service:
 
 
 @contextmanager
-def serving(folder: Path, **environ: str) -> Iterator[Service]:
+def serving(folder: Path, *, store: Store | None = None, **environ: str) -> Iterator[Service]:
+    if store is not None:
+        environ["PURL_ARTIFACTS"] = "s3://the-stores-own-affair"
     settings = settings_in(folder, PURL_PORT="0", PURL_POLL_SECONDS="0.02", **environ)
     db = database_in(folder)
-    store = LocalStore(settings.artifacts)
+    store = store or open_store(settings)
     launcher = CheckingLauncher()
     listening = listen(settings)
     url = url_of(listening)
