@@ -60,7 +60,7 @@ def test_a_job_is_deleted_though_the_store_fails(s3: S3Server, bucket: str, tmp_
         with serving(tmp_path / "service", store=shelf.store) as service:
             job = service.submit()
             service.claim().succeed(b"the pruned network")
-            proxy.plan("DELETE", *["500"] * 20)
+            proxy.plan("delete", *["500"] * 20)
 
             assert service.http.delete(job["links"]["self"]).status_code == 204
             assert_problem(service.http.get(job["links"]["self"]), 404, "not_found")
