@@ -25,7 +25,7 @@ from purlkit.errors import PurlError
 from services import attempts, logs, supervisor
 from services.artifacts import open_store
 from services.database import Database, check_schema
-from services.launch import LocalLauncher
+from services.launch import launcher_for
 from services.settings import Settings
 
 log = logging.getLogger("purl.api")
@@ -81,6 +81,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         settings = Settings.from_environ(environ)
         db = Database.open(settings.database_url)
         check_schema(db)
+        store, launcher = open_store(settings), launcher_for(settings, environ)
         listening = listening_socket(settings, environ)
     except PurlError as problem:
         print(f"purl: {problem}", file=sys.stderr)
@@ -89,7 +90,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         print(f"purl: the database does not answer ({problem.orig}): look at PURL_DATABASE_URL", file=sys.stderr)
         return 1
     settings = replace(settings, public_url=settings.public_url or url_of(listening))
-    server = make_server(create_app(db, settings, open_store(settings), LocalLauncher()))
+    server = make_server(create_app(db, settings, store, launcher))
     parent = environ.get("PURL_PARENT_FD")
     if parent is not None:
         watch = (int(parent), server, db, settings)

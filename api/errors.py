@@ -131,6 +131,7 @@ _STATUS: Mapping[type[PurlError], int] = {
     service.StoreFull: 507,
     service.StoreUnavailable: 503,
     service.SweptMeanwhile: 503,
+    service.LaunchFailed: 503,
     service.SchemaMismatch: 503,
     service.BadSetting: 500,
 }

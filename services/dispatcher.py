@@ -25,7 +25,7 @@ from services.attempts import Claim
 from services.attempts.endings import Cause
 from services.database import Database, check_schema, clock
 from services.errors import BadSetting
-from services.launch import Handle, Launcher, LocalLauncher
+from services.launch import Handle, Launcher, launcher_for
 from services.settings import Settings
 from services.stopping import Stop
 from services.sweep import sweep
@@ -123,7 +123,7 @@ class Dispatcher:
             for attempt in live:
                 cause: Cause = "lost"
                 if attempt.handle is not None and not self._launcher.alive(attempt.handle):
-                    reason = "its process died without a last word"
+                    reason = self._launcher.why_dead(attempt.handle) or "its process died without a last word"
                     cause = "drained" if draining else "lost"
                 elif attempt.id in expired:
                     reason = f"its lease ran out: nothing was heard from it for {attempt.lease_seconds:g} s"
@@ -174,6 +174,7 @@ class Dispatcher:
             self._launcher.launch(
                 self._environment(claim),
                 module=self._worker,
+                name=f"{claim.job_id}-a{claim.number}",
                 log_path=self._log_path(claim.attempt_id),
                 record=record,
             )
@@ -181,7 +182,8 @@ class Dispatcher:
             # Without this the job would wait for a lease that nobody holds.
             with self._db.write() as session:
                 attempt = session.get_one(Attempt, claim.attempt_id)
-                attempts.rescue(session, attempt, reason=f"its process could not be started: {type(error).__name__}")
+                why = str(error) if isinstance(error, PurlError) else type(error).__name__
+                attempts.rescue(session, attempt, reason=f"its process could not be started: {why}")
             raise
         log.info("job %s: attempt %d started as %s", claim.job_id, claim.number, claim.attempt_id)
 
@@ -302,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise BadSetting("PURL_PUBLIC_URL", "is not set", remedy="say where attempts reach the API")
         with closing(Database.open(settings.database_url)) as db, closing(Stop.of_this_process()) as stop:
             _wait_for(db, stop)
-            dispatcher = Dispatcher(db, settings, LocalLauncher(), open_store(settings))
+            dispatcher = Dispatcher(db, settings, launcher_for(settings, os.environ), open_store(settings))
             log.info("draining" if options.drain else "looking after the queue")
             if options.now:
                 stop.ask()

@@ -161,3 +161,9 @@ class SweptMeanwhile(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("these bytes were being removed as they came", remedy="send them again")
+
+
+class LaunchFailed(ServiceError):
+    """The place where attempts run does not take one."""
+
+    code = "launch_failed"

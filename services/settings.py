@@ -36,7 +36,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000  # 0 takes a free one
     public_url: str | None = None  # what workers call back; None: from the socket that the service listens on
-    ray_address: str = ""  # empty: a Ray of its own for each job
+    ray_address: str = ""  # empty: a Ray of its own for each job; http://…: attempts run there, by Ray Jobs
+    ray_code: str = "upload"  # how the workers' code reaches that cluster: with each job, or with its image
     lease_seconds: float = 60.0  # an attempt that is silent for so long is given up
     heartbeat_seconds: float = 10.0
     stall_seconds: float = 300.0  # no step and no batch for so long ends an attempt that still beats
@@ -69,7 +70,8 @@ class Settings:
             host=read("PURL_HOST", cls.host, str),
             port=read("PURL_PORT", cls.port, _whole(0, 65_535)),
             public_url=read("PURL_PUBLIC_URL", cls.public_url, _http_url),
-            ray_address=read("PURL_RAY_ADDRESS", cls.ray_address, str),
+            ray_address=read("PURL_RAY_ADDRESS", cls.ray_address, _ray_address),
+            ray_code=read("PURL_RAY_CODE", cls.ray_code, _one_of("upload", "image")),
             lease_seconds=read("PURL_LEASE_SECONDS", cls.lease_seconds, _seconds),
             heartbeat_seconds=read("PURL_HEARTBEAT_SECONDS", cls.heartbeat_seconds, _seconds),
             stall_seconds=read("PURL_STALL_SECONDS", cls.stall_seconds, _seconds),
@@ -120,6 +122,15 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"use {' or '.join(words)}")
+        return text
+
+    return parse
+
+
 def _seconds(text: str) -> float:
     remedy = "use a number above 0, at most 31536000"
     try:
@@ -157,6 +168,15 @@ def _database_url(text: str) -> str:
     if text.rstrip("/") == "sqlite:" or ":memory:" in text:
         raise ValueError("use a file: several processes share the database")
     return text
+
+
+def _ray_address(text: str) -> str:
+    if "://" not in text:
+        return text
+    try:
+        return _http_url(text) or ""
+    except ValueError:
+        raise ValueError("use http://head:8265 for Ray Jobs, or host:port of a cluster that has this machine") from None
 
 
 def _http_url(text: str) -> str | None:

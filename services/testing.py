@@ -121,6 +121,7 @@ def a_result(checkpoint: Blob) -> Result:
 class Launch:
     env: Mapping[str, str]
     module: str
+    name: str
     log_path: Path
     handle: Handle
 
@@ -140,16 +141,20 @@ class FakeLauncher:
         env: Mapping[str, str],
         *,
         module: str,
+        name: str,
         log_path: Path,
         record: Callable[[Handle], object] = lambda _: None,
     ) -> Handle:
         handle: Handle = {"pid": next(self._pids), "started": 0, "host": "here"}
-        self.launches.append(Launch(env=dict(env), module=module, log_path=log_path, handle=handle))
+        self.launches.append(Launch(env=dict(env), module=module, name=name, log_path=log_path, handle=handle))
         record(handle)
         return handle
 
     def alive(self, handle: Handle) -> bool:
         return handle["pid"] not in self._dead
+
+    def why_dead(self, handle: Handle) -> str | None:  # noqa: ARG002
+        return None
 
     def ask_to_drain(self, handle: Handle) -> None:
         self.asked_to_drain.append(handle)

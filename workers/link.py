@@ -53,6 +53,10 @@ class Superseded(Exception):
     """The token no longer holds: another attempt goes on in this one's place."""
 
 
+class Unreachable(Exception):
+    """The service has not answered once: its address is not one that works from here."""
+
+
 class Refused(Exception):
     """The service answered with an error that trying again can't mend."""
 
@@ -85,6 +89,7 @@ class Link:
         self._path = f"/attempts/{attempt_id}"
         self._on_fence = on_fence
         self._renewed_at = time.monotonic()
+        self._reached = False
         self._lease_seconds = CALL_SECONDS  # until the service says
         self._command: Command = "continue"
         self._failure: Exception | None = None
@@ -252,6 +257,7 @@ class Link:
         while True:
             try:
                 response = self._http.request(method, path, **kwargs)
+                self._reached = True
                 if response.status_code < 500 and response.status_code != 429:
                     return _checked(response)
                 problem = f"HTTP {response.status_code}"
@@ -267,6 +273,8 @@ class Link:
     def _fence_if_late(self) -> None:
         silent = time.monotonic() - self._renewed_at
         if silent > FENCE_AFTER * self._lease_seconds and not self._closed.is_set():
+            if not self._reached:
+                raise Unreachable(f"the service has not answered for {silent:.0f} s")
             self._fence(f"no contact with the service for {silent:.0f} s of a {self._lease_seconds:.0f} s lease")
 
     def _fence(self, reason: str) -> None:

@@ -31,13 +31,14 @@ from purlkit.results.outcome import (
     Result,
     Winner,
 )
-from purlkit.results.reports import CheckReport, ErrorReport
+from purlkit.results.reports import UNREACHABLE_EXIT, CheckReport, ErrorReport
 
 __all__ = [
     "CHECKPOINT",
     "LOG",
     "POLICY",
     "RESULT",
+    "UNREACHABLE_EXIT",
     "Accuracy",
     "ArtifactName",
     "AttemptBrief",

@@ -184,10 +184,11 @@ class CheckingLauncher(FakeLauncher):
         env: Mapping[str, str],
         *,
         module: str,
+        name: str,
         log_path: Path,
         record: Callable[[Handle], object] = lambda _: None,
     ) -> Handle:
-        handle = super().launch(env, module=module, log_path=log_path, record=record)
+        handle = super().launch(env, module=module, name=name, log_path=log_path, record=record)
         if not self.hangs:
             thread = threading.Thread(target=self._run, args=(dict(env), handle))
             thread.start()
