@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -27,7 +28,6 @@ class RayHead:
     folder: Path
     address: str
     process: subprocess.Popen[bytes]
-    _seen: set[int] = field(default_factory=set)
 
     @property
     def http(self) -> httpx.Client:
@@ -44,37 +44,27 @@ class RayHead:
             return [job["submission_id"] for job in http.get("/api/jobs/").raise_for_status().json()]
 
     def pids(self, *words: str) -> list[int]:
-        """Its processes whose command line has these words: drivers and supervisors run in sessions of their own."""
-        return [pid for pid in self._all() if all(word in _command_line(pid) for word in words)]
+        """Its processes whose command line has these words."""
+        return [pid for pid in self._all() if all(word in _read(pid, "cmdline") for word in words)]
 
     def _all(self) -> list[int]:
-        """Every process with this cluster's folder or address in what it was started with."""
-        marks = (str(self.folder).encode(), self.address.rpartition(":")[2].encode())
-        found = []
-        for entry in PROC.iterdir():
-            if entry.name.isdigit():
-                try:
-                    environ = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if marks[0] in environ:
-                    found.append(int(entry.name))
-        return found
+        """Every process that carries this cluster's mark, or a command line that names its folder.
+
+        Drivers and the watchers beside them run in sessions of their own, so sessions alone would miss some.
+        """
+        mark = f"TEST_CLUSTER={self.folder}"
+        pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
+        return [pid for pid in pids if mark in _read(pid, "environ") or str(self.folder) in _read(pid, "cmdline")]
 
     def kill(self) -> None:
         """As if the machine had gone: head, workers and drivers at once."""
-        for pid in self._all():
-            if pid != os.getpid():
-                with_suppressed_kill(pid)
+        while pids := self._all():
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.poll()
         end_session(self.process.pid, grace_seconds=0.0)
         self.process.wait()
-
-
-def with_suppressed_kill(pid: int) -> None:
-    try:
-        os.kill(pid, 9)
-    except ProcessLookupError:
-        return
 
 
 @contextmanager
@@ -90,8 +80,12 @@ def ray_head(**environ: str) -> Iterator[RayHead]:
         f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={env_agent}",
         "--disable-usage-stats", "--object-store-memory=100000000",
     ]  # fmt: skip
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PURL_", "PYTHONPATH"))}
-    auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "PURL_TEST_CLUSTER": str(folder)}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PURL_", "PYTHONPATH", "RAY_"))
+    }
+    # A cluster's `python` is the one that has Ray.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "TEST_CLUSTER": str(folder), "PATH": path}
     with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -122,9 +116,10 @@ def _is_up(head: RayHead) -> bool:
         return False
 
 
-def _command_line(pid: int) -> str:
+def _read(pid: int, what: str) -> str:
+    """Of a process that has ended there is nothing to read."""
     try:
-        return (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return (PROC / str(pid) / what).read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
 

@@ -45,11 +45,13 @@ TOKEN_REMEDY = "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token
 class RayJobsLauncher:
     """`send_code`: the workers' code goes along as a package; else the cluster's image has it."""
 
-    def __init__(self, address: str, *, token: str | None, send_code: bool = True) -> None:
+    def __init__(
+        self, address: str, *, token: str | None, send_code: bool = True, timeout: httpx.Timeout = TIMEOUT
+    ) -> None:
         self._address = address
         self._send_code = send_code
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=address, headers=headers, timeout=TIMEOUT, trust_env=False)
+        self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout, trust_env=False)
         self._seen: dict[str, tuple[float, bool]] = {}
         self._silent_until = 0.0
 
@@ -122,6 +124,9 @@ class RayJobsLauncher:
         except LaunchFailed as problem:
             log.warning("job %s is left to its lease: %s", job, problem)
         self._seen.pop(job, None)
+
+    def close(self) -> None:
+        self._http.close()
 
     def _submit(self, body: dict[str, Any]) -> None:
         """Looks before each try: an answer that got lost is no reason to run anything twice."""
