@@ -10,7 +10,6 @@ import argparse
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -20,23 +19,21 @@ from sqlalchemy.exc import DBAPIError
 
 from purlkit.errors import PurlError
 from services import artifacts, attempts, logs
-from services.artifacts import Store, open_store
+from services.artifacts import Blob, Store, open_store
 from services.attempts import Claim
 from services.attempts.endings import Cause
 from services.database import Database, check_schema, clock
-from services.errors import BadSetting
+from services.errors import BadSetting, StoreFull, StoreUnavailable
 from services.launch import Handle, Launcher, launcher_for
 from services.settings import Settings
 from services.stopping import Stop
-from services.sweep import sweep
+from services.sweep import Sweeper
 from services.tables import Attempt
 
 log = logging.getLogger(__name__)
 
 # A worker has taken Ray down before its last word, so what follows it is only the end of an interpreter.
 LINGER_SECONDS = 10.0
-# A service that is restarted often is swept all the same, and one that starts has better things to do.
-FIRST_SWEEP_SECONDS = 60.0
 # A database that is away is asked again this often.
 LONGEST_PAUSE_SECONDS = 10.0
 # The drain's end must be on record even if the database is busy at that very moment.
@@ -62,8 +59,7 @@ class Dispatcher:
         self._store = store
         self._worker = worker
         self._linger_ms = linger_seconds * 1000
-        self._sweeper = threading.Thread()
-        self._sweep_at = time.monotonic() + min(FIRST_SWEEP_SECONDS, settings.sweep_seconds)
+        self._sweeper = Sweeper(db, store, settings)
 
     def run(self, stop: Stop) -> bool:
         """Until asked to stop, then the drain; whether that left nothing behind."""
@@ -85,7 +81,7 @@ class Dispatcher:
         self._clear_up(errors)
         with _noting(errors):
             self._fill()
-        self._sweep_now_and_then()
+        self._sweeper.now_and_then()
         if errors:
             raise ExceptionGroup("a pass of the dispatcher failed in part", errors)
 
@@ -196,22 +192,6 @@ class Dispatcher:
             "PURL_RAY_ADDRESS": self._settings.ray_address,
         }
 
-    def _sweep_now_and_then(self) -> None:
-        """In a thread of its own: a store that answers slowly must not keep leases from being looked after."""
-        if self._sweeper.is_alive() or time.monotonic() < self._sweep_at:
-            return
-        self._sweep_at = time.monotonic() + self._settings.sweep_seconds
-        self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
-        self._sweeper.start()
-
-    def _sweep(self) -> None:
-        try:
-            swept = sweep(self._db, self._store, self._settings)
-        except Exception as error:
-            _tell([error])
-        else:
-            log.info("swept: %s", swept)
-
     def _ask_all_to_drain(self) -> bool:
         """By heartbeat and by signal: whichever comes first."""
         with self._db.write() as session:
@@ -242,7 +222,7 @@ class Dispatcher:
         """Processes first, so that the log is whole; then everything that follows from it, in one transaction."""
         if attempt.handle is not None:
             self._launcher.end(attempt.handle, at_once=at_once)
-        kept = logs.keep_tail(self._log_path(attempt.id), self._db, self._store)
+        kept = self._keep_log(attempt)
         with self._db.write() as session:
             if rescue is not None:
                 reason, cause = rescue
@@ -250,6 +230,14 @@ class Dispatcher:
             if kept is not None:
                 artifacts.replace_log(session, attempt, kept)
             attempts.reaped(session, attempt.id)
+
+    def _keep_log(self, attempt: Attempt) -> Blob | None:
+        """A store that is away or full costs the log, and never the rescue."""
+        try:
+            return logs.keep_tail(self._log_path(attempt.id), self._db, self._store)
+        except (StoreFull, StoreUnavailable) as problem:
+            log.warning("job %s: the log of attempt %d is not kept: %s", attempt.job_id, attempt.number, problem)
+            return None
 
     def _count(self) -> int:
         """Attempts that live, or whose processes may."""

@@ -11,6 +11,7 @@ What is removed, each after a grace in which somebody may still be at it:
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,8 +19,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sqlalchemy import delete, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from purlkit.errors import PurlError
 from services import artifacts, jobs
 from services.artifacts import Store, blobs
 from services.database import Database, clock
@@ -33,6 +36,8 @@ log = logging.getLogger(__name__)
 DAY_MS = 86_400_000
 # Of a dry run's answer layers and range are used again by the same question, for so long.
 KEEP_CHECKS_MS = 7 * DAY_MS
+# A service that is restarted often is swept all the same, and one that starts has better things to do.
+FIRST_SWEEP_SECONDS = 60.0
 # So many jobs in one transaction: nobody waits long for it.
 JOBS_AT_ONCE = 20
 
@@ -52,6 +57,30 @@ class Swept:
     def __str__(self) -> str:
         counted = ((field.name, getattr(self, field.name)) for field in fields(self))
         return ", ".join(f"{count} {name}" for name, count in counted if count) or "nothing"
+
+
+class Sweeper:
+    """Sweeps now and then, in a thread of its own: a store that answers slowly holds nobody else up."""
+
+    def __init__(self, db: Database, store: Store, settings: Settings) -> None:
+        self._db, self._store, self._settings = db, store, settings
+        self._thread: threading.Thread | None = None
+        self._due_at = time.monotonic() + min(FIRST_SWEEP_SECONDS, settings.sweep_seconds)
+
+    def now_and_then(self) -> None:
+        if time.monotonic() < self._due_at or (self._thread is not None and self._thread.is_alive()):
+            return
+        self._due_at = time.monotonic() + self._settings.sweep_seconds
+        self._thread = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+        self._thread.start()
+
+    def _sweep(self) -> None:
+        try:
+            log.info("swept: %s", sweep(self._db, self._store, self._settings))
+        except (PurlError, DBAPIError) as error:
+            log.warning("the sweep is put off: %s", getattr(error, "orig", error))
+        except Exception:
+            log.exception("the sweep failed")
 
 
 def sweep(db: Database, store: Store, settings: Settings) -> Swept:

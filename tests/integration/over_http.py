@@ -176,6 +176,7 @@ class CheckingLauncher(FakeLauncher):
     """Plays `workers.check` in a thread instead of a process."""
 
     checker: Checker = dies
+    why: str | None = None  # what is known of the end of one that dies
     hangs: bool = False  # lives on without a word until it is ended
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -204,7 +205,10 @@ class CheckingLauncher(FakeLauncher):
         self._threads.clear()
         self.launches.clear()
         self.ended.clear()
-        self.checker, self.hangs = dies, False
+        self.checker, self.hangs, self.why = dies, False, None
+
+    def why_dead(self, handle: Handle) -> str | None:  # noqa: ARG002
+        return self.why
 
     def _run(self, env: dict[str, str], handle: Handle) -> None:
         headers = {"Authorization": f"Bearer {env['PURL_TOKEN']}"}
