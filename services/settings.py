@@ -94,7 +94,18 @@ class Settings:
                 "is too long for the lease",
                 remedy=f"use at most a third of PURL_LEASE_SECONDS, here {settings.lease_seconds / 3:g}",
             )
+        if settings.public_url is None and _is_elsewhere(settings.ray_address):
+            raise BadSetting(
+                "PURL_PUBLIC_URL",
+                "is not set, and attempts on a cluster have to call back",
+                remedy="set it to an address of this service that the cluster's nodes can connect to",
+            )
         return settings
+
+
+def _is_elsewhere(ray_address: str) -> bool:
+    parts = urlsplit(ray_address)
+    return bool(parts.hostname) and parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 What is removed, each after a grace in which somebody may still be at it:
   jobs that ended longer ago than PURL_KEEP_DAYS, where that is set
   saved work of ended jobs: no attempt will go on from it
+  what attempts uploaded and never published before they ended
   answers to dry runs, and Idempotency-Keys that have run out
   files of writers that were killed, and bytes in the store that no row names
   logs on this machine whose attempt or check is over; the job keeps its own copy
@@ -29,7 +30,7 @@ from services.database import Database, clock
 from services.ids import is_id
 from services.settings import Settings
 from services.states import ENDED, LIVE
-from services.tables import Attempt, Check, IdempotencyKey, Job, SavedBlob, StoredBlob
+from services.tables import Artifact, Attempt, Check, IdempotencyKey, Job, SavedBlob, StoredBlob
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Swept:
 
     jobs: int = 0
     saved: int = 0
+    staged: int = 0
     checks: int = 0
     keys: int = 0
     unfinished: int = 0
@@ -90,6 +92,7 @@ def sweep(db: Database, store: Store, settings: Settings) -> Swept:
     swept.jobs = _delete_old_jobs(db, settings.keep_days)
     with db.write() as session:
         swept.saved = _free_saved_work(session, grace_ms)
+        swept.staged = _free_staged(session, grace_ms)
         swept.checks, swept.keys = _forget(session)
     swept.unfinished = store.clear_unfinished(older_than_seconds=settings.sweep_grace_seconds)
     _adopt(db, store)
@@ -118,6 +121,11 @@ def _delete_old_jobs(db: Database, keep_days: float) -> int:
 def _free_saved_work(session: Session, grace_ms: int) -> int:
     ended = select(Job.id).where(Job.state.in_(ENDED), Job.finished_at < clock(session) - grace_ms)
     return _count(session, delete(SavedBlob).where(SavedBlob.job_id.in_(ended)))
+
+
+def _free_staged(session: Session, grace_ms: int) -> int:
+    over = select(Attempt.id).where(Attempt.state.not_in(LIVE), Attempt.ended_at < clock(session) - grace_ms)
+    return _count(session, delete(Artifact).where(Artifact.published_at.is_(None), Artifact.attempt_id.in_(over)))
 
 
 def _forget(session: Session) -> tuple[int, int]:

@@ -156,7 +156,12 @@ class RayJobsLauncher:
             return None
         if not answer.is_success:
             raise LaunchFailed(f"the Ray cluster answers {answer.status_code}", remedy="look at the head's log")
-        found: dict[str, Any] = answer.json()
+        try:
+            found: dict[str, Any] = answer.json()
+        except ValueError:
+            raise LaunchFailed(
+                "what answers is no Ray dashboard", remedy="look at PURL_RAY_ADDRESS: http://head:8265 as a rule"
+            ) from None
         return found
 
     def _send(self, sources: dict[str, bytes]) -> str:

@@ -28,6 +28,7 @@ from services.testing import a_spec, settings_in
 from tests.faults import Fault, FaultProxy, fault_proxy
 from tests.integration.over_http import Service, serving
 from tests.ray_head import TOKEN, RayHead, ray_head
+from tests.s3 import S3Server
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -204,8 +205,14 @@ class TestRefusals:
         with pytest.raises(LaunchFailed, match="RAY_AUTH_TOKEN"):
             yard.launch(SLEEPS)
 
+    def test_what_is_no_ray_dashboard_is_told_so(self, connect: Connect, s3: S3Server, yard: Yard) -> None:
+        yard.launcher = connect(s3.url)
+
+        with pytest.raises(LaunchFailed):
+            yard.launch(SLEEPS)
+
     def test_a_service_without_a_token_does_not_start(self, tmp_path: Path) -> None:
-        settings = settings_in(tmp_path, PURL_RAY_ADDRESS="http://head:8265")
+        settings = settings_in(tmp_path, PURL_RAY_ADDRESS="http://127.0.0.1:8265")
         (tmp_path / "token").write_text("from a file\n")
 
         with pytest.raises(BadSetting, match="RAY_AUTH_TOKEN_PATH"):

@@ -46,6 +46,7 @@ class Yard:
         """As if everything that is on record had happened ten days ago."""
         with self.bench.db.write() as session:
             session.execute(update(StoredBlob).values(touched_at=StoredBlob.touched_at - LONG_AGO))
+            session.execute(update(Attempt).values(ended_at=Attempt.ended_at - LONG_AGO))
             session.execute(update(Job).values(finished_at=Job.finished_at - LONG_AGO))
             session.execute(update(Check).values(expires_at=Check.expires_at - LONG_AGO))
 
@@ -103,6 +104,20 @@ def test_the_saved_work_of_an_ended_job_is_freed_and_of_a_waiting_one_is_not(yar
     yard.sweep()
 
     assert (yard.holds(b"of the ended"), yard.holds(b"of the waiting")) == (False, True)
+
+
+def test_what_an_attempt_never_published_goes_after_its_end_and_the_published_stays(yard: Yard) -> None:
+    lost, done = yard.bench.running(), yard.bench.running()
+    yard.keep(b"half a result")
+    lost.stage("pruned.safetensors", b"half a result")
+    yard.keep(b"the pruned network")
+    done.succeed(b"the pruned network")
+    yard.bench.rescue(lost)
+    yard.pass_time()
+
+    assert yard.sweep().staged == 1
+
+    assert (yard.holds(b"half a result"), yard.holds(b"the pruned network")) == (False, True)
 
 
 def test_bytes_that_never_got_a_row_are_found_in_the_store(yard: Yard) -> None:
