@@ -33,7 +33,7 @@ class FaultProxy:
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def plan(self, request: str, *faults: Fault) -> None:
-        """The next requests whose line contains these words, such as "PUT" or "POST /bucket", fare so."""
+        """The next requests whose line contains all of these words, such as "PUT" or "POST uploadId=", fare so."""
         with self._lock:
             self._planned += [(request, fault) for fault in faults]
 
@@ -51,7 +51,7 @@ class FaultProxy:
         with self._lock:
             self.requests.append(line)
             for place, (request, fault) in enumerate(self._planned):
-                if request in line:
+                if all(word in line for word in request.split()):
                     del self._planned[place]
                     return fault
             return None

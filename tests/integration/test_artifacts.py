@@ -6,6 +6,8 @@ import errno
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -208,6 +210,36 @@ def test_a_spool_that_fails_keeps_everything_out_of_the_bucket(
         put(shelf.store, DATA)
 
     assert shelf.names() == []
+
+
+WRITES_AND_WAITS = """
+import sys, time
+from pathlib import Path
+from services.artifacts import LocalStore, S3Store
+from services.settings import S3Location
+kind, place = sys.argv[1:]
+folder = Path(place)
+store = LocalStore(folder) if kind == "disk" else S3Store(S3Location("bucket", ""), spool=folder, region="us-east-1")
+writer = store.begin()
+writer.write(b"half a file")
+print("written", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("kind", "left"), [("disk", 1), ("s3", 0)])
+def test_of_a_writer_that_is_killed_no_more_is_left_than_the_sweeper_clears_up(
+    tmp_path: Path, kind: str, left: int
+) -> None:
+    """A folder has its unfinished file, for the sweeper to find; the spool's files have no name to leave."""
+    command = [sys.executable, "-c", WRITES_AND_WAITS, kind, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writing:
+        assert writing.stdout is not None
+        assert writing.stdout.readline() == b"written\n"
+        writing.kill()
+
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == left
+    assert LocalStore(tmp_path).clear_unfinished(older_than_seconds=-1) == left
 
 
 def test_writers_that_were_killed_are_cleared_up_after_a_grace(store: LocalStore) -> None:

@@ -50,8 +50,17 @@ def test_an_upload_outlives_a_fault(line: Line, fault: Fault) -> None:
     assert line.proxy.waiting == 0
 
 
-@pytest.mark.parametrize("fault", ["drop", "lose the answer", "500"])
-@pytest.mark.parametrize("step", ["?uploads", "partNumber=2", "POST /bucket"])
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [
+        ("POST ?uploads", "500"),
+        ("PUT partNumber=2", "drop"),
+        ("PUT partNumber=2", "lose the answer"),
+        ("POST uploadId=", "500"),
+        ("POST uploadId=", "lose the answer"),
+        ("POST uploadId=", "hang"),
+    ],
+)
 def test_an_upload_in_parts_outlives_a_fault(line: Line, step: str, fault: Fault) -> None:
     line.proxy.plan(step, fault)
 

@@ -250,7 +250,7 @@ class TestAMeeting:
             sweeper.start()
         refused = 0
         try:
-            for turn in range(40):
+            for turn in range(15):
                 data = contents[turn % 3]
                 blob = yard.keep(data)
                 try:
@@ -268,7 +268,7 @@ class TestAMeeting:
         with yard.bench.db.read() as session:
             for named in session.scalars(select(SavedBlob.sha256)):
                 assert named in yard.shelf.names()
-        assert refused < 40
+        assert refused < 15
 
 
 class TestDeletedJobs:
