@@ -58,7 +58,7 @@ class Swept:
 
     def __str__(self) -> str:
         counted = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return ", ".join(f"{count} {name}" for name, count in counted if count) or "nothing"
+        return ", ".join(f"{name} {count}" for name, count in counted if count) or "nothing"
 
 
 class Sweeper:

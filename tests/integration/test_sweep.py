@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +16,7 @@ from purlkit.results import Finish, Outcome
 from services import artifacts, attempts, checks, jobs
 from services.artifacts import Blob, blobs
 from services.artifacts.blobs import NAMING
-from services.errors import SweptMeanwhile
+from services.errors import NotFound, SweptMeanwhile
 from services.ids import new_id
 from services.states import AttemptState
 from services.sweep import DAY_MS, KEEP_CHECKS_MS, Swept, sweep
@@ -323,3 +326,24 @@ def test_the_dispatcher_ends_the_processes_of_a_deleted_job(bench: Bench) -> Non
     assert scene.launcher.ended == [handle]
     with bench.db.read() as session:
         assert attempts.leftovers(session) == []
+
+
+def test_an_operator_sweeps_by_hand(bench: Bench) -> None:
+    worker = bench.running()
+    with bench.store.begin() as writer:
+        writer.write(b"nobody's")
+        sha256 = artifacts.keep(bench.db, writer).sha256
+    environ = {"PURL_DATA_DIR": str(bench.settings.data_dir), "PURL_SWEEP_GRACE_SECONDS": "0.001"}
+
+    said = subprocess.run(
+        [sys.executable, "-m", "services", "sweep"],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert said == "swept: blobs 1\n"
+    with pytest.raises(NotFound):
+        bench.store.open(sha256)
+    assert worker.beat() == "continue"

@@ -258,3 +258,20 @@ def test_an_address_that_leads_nowhere_has_an_exit_of_its_own(tmp_path: Path) ->
 
     assert process.returncode == UNREACHABLE_EXIT
     assert "PURL_PUBLIC_URL" in (tmp_path / LOG).read_text()
+
+
+def test_other_code_than_the_services_ends_the_job_before_anything_is_done(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    environ = {"PURL_URL": service.url, "PURL_ATTEMPT": "a1", "PURL_TOKEN": "t", "PURL_CODE_SHA256": "0" * 64}
+
+    subprocess.run(
+        [sys.executable, "-m", "workers.run"],
+        env={**os.environ, **environ, "PURL_SCRATCH_DIR": str(tmp_path)},
+        check=True,
+    )
+
+    (finish,) = service.bodies("/finish")
+    assert (finish["outcome"], finish["error"]["code"]) == ("failed", "code_mismatch")
+    assert not finish["error"]["retryable"]
+    assert {beat["phase"] for beat in service.bodies("/heartbeat")} <= {"checking"}
