@@ -78,6 +78,13 @@ class TestStore:
             wanted = DATA[first:] if last is None else DATA[first : last + 1]
             assert file.read(len(wanted)) == wanted
 
+    def test_nothing_is_something_too(self, shelf: Shelf) -> None:
+        """The log of a process that never said a word."""
+        blob = put(shelf.store, b"")
+
+        with shelf.store.open(blob.sha256) as file:
+            assert (blob.bytes, file.read()) == (0, b"")
+
     def test_what_is_removed_is_gone_and_may_come_back(self, shelf: Shelf) -> None:
         put(shelf.store, DATA)
 
