@@ -24,9 +24,9 @@ from sqlalchemy.exc import DBAPIError
 from api.main import create_app
 from purlkit.errors import PurlError
 from services import attempts, logs, supervisor
-from services.artifacts import LocalStore
+from services.artifacts import open_store
 from services.database import Database, check_schema, unusable
-from services.launch import LocalLauncher
+from services.launch import launcher_for
 from services.patience import wait_for
 from services.settings import Settings
 from services.stopping import PARENT_FD, Stop
@@ -100,10 +100,10 @@ def serve(db: Database, settings: Settings, environ: Mapping[str, str]) -> None:
         with closing(Stop(int(parent))) as orphaned:
             wait_for(db, orphaned)
     check_schema(db)
-    store = LocalStore(settings.artifacts)
+    store, launcher = open_store(settings), launcher_for(settings, environ)
     listening = listening_socket(settings, environ)
     settings = replace(settings, public_url=settings.public_url or url_of(listening))
-    server = make_server(create_app(db, settings, store, LocalLauncher()))
+    server = make_server(create_app(db, settings, store, launcher))
     if parent is not None:
         watch = (int(parent), server, db, settings)
         threading.Thread(target=drain_when_orphaned, args=watch, name="parent", daemon=True).start()

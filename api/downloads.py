@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from fastapi import Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api.errors import Problem
@@ -16,11 +16,24 @@ from services.artifacts import Store
 # Large enough that a thread's round trip costs nothing beside the read, small beside a process.
 PIECE_BYTES = 256 * 1024
 
+# A client that was sent elsewhere has so long to begin there.
+LINK_SECONDS = 600
+
 
 def send(
-    request: Request, store: Store, *, sha256: str, size: int, media_type: str, filename: str | None = None
+    request: Request,
+    store: Store,
+    *,
+    sha256: str,
+    size: int,
+    media_type: str,
+    filename: str | None = None,
+    redirect: bool = False,
 ) -> Response:
-    """The answer to GET or HEAD of a stored file. Its ETag is its sha256, so it holds for ever."""
+    """The answer to GET or HEAD of a stored file. Its ETag is its sha256, so it holds for ever.
+
+    With `redirect` a store that can give the bytes itself is asked to; the client sends its Range on to it.
+    """
     etag = f'"{sha256}"'
     headers = {
         "ETag": etag,
@@ -32,6 +45,9 @@ def send(
         headers["Content-Disposition"] = f'attachment; filename="{filename}"'
     if matches(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
+    link = store.link(sha256, seconds=LINK_SECONDS) if redirect else None
+    if link is not None:
+        return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
     try:
         span = span_of(request.headers, etag, size) if request.method == "GET" else None
     except Unsatisfiable:
@@ -49,14 +65,15 @@ def send(
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=media_type)
     # Opened before the answer begins: a file that can't be read is then a problem and no broken stream.
-    return _Sending(store.open(sha256), wanted, status_code=status, headers=headers, media_type=media_type)
+    file = store.open(sha256, first=wanted.first, last=wanted.last)
+    return _Sending(file, wanted.length, status_code=status, headers=headers, media_type=media_type)
 
 
 class _Sending(StreamingResponse):
     """A part of a file, which is closed also where the reader goes away in the middle of it."""
 
-    def __init__(self, file: BinaryIO, span: Span, **answer: Any) -> None:
-        super().__init__(_pieces(file, span), **answer)
+    def __init__(self, file: BinaryIO, size: int, **answer: Any) -> None:
+        super().__init__(_pieces(file, size), **answer)
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,9 +81,7 @@ class _Sending(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-def _pieces(file: BinaryIO, span: Span) -> Iterator[bytes]:
-    file.seek(span.first)
-    left = span.length
+def _pieces(file: BinaryIO, left: int) -> Iterator[bytes]:
     while left > 0:
         piece = file.read(min(left, PIECE_BYTES))
         if not piece:

@@ -73,6 +73,7 @@ async def _check(parts: Parts, spec: JobSpec) -> CheckReport:
     try:
         async with asyncio.timeout(seconds):
             report = await _wait(parts, check_id, handle)
+        why = await run_in_threadpool(parts.launcher.why_dead, handle) if report is None else None
     except TimeoutError:
         raise Problem(
             504, "check_timeout", f"the check took longer than {seconds:g} s: try again, or raise PURL_CHECK_SECONDS"
@@ -81,7 +82,7 @@ async def _check(parts: Parts, spec: JobSpec) -> CheckReport:
         await run_in_threadpool(parts.launcher.end, handle)
     if report is None:
         log.error("the checker of %s died; its last words: %s", check_id, await run_in_threadpool(_tail, log_path))
-        raise Problem(500, "check_failed", "the check's process died: the service's log has its last words")
+        raise Problem(500, "check_failed", why or "the check's process died: the service's log has its last words")
     await run_in_threadpool(log_path.unlink, missing_ok=True)
     return report
 
@@ -100,7 +101,7 @@ def _launch(parts: Parts, spec: JobSpec) -> tuple[str, Path, Handle]:
         "PURL_CHECK_SECONDS": f"{settings.check_seconds:g}",
     }
     log_path = settings.data_dir / "logs" / f"{check_id}.log"
-    return check_id, log_path, parts.launcher.launch(env, module="workers.check", log_path=log_path)
+    return check_id, log_path, parts.launcher.launch(env, module="workers.check", name=check_id, log_path=log_path)
 
 
 async def _wait(parts: Parts, check_id: str, handle: Handle) -> CheckReport | None:

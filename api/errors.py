@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from purlkit.errors import PurlError
 from services import errors as service
+from services.database import is_full
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +129,9 @@ _STATUS: Mapping[type[PurlError], int] = {
     service.DigestMismatch: 400,
     service.TooLarge: 413,
     service.StoreFull: 507,
+    service.StoreUnavailable: 503,
+    service.SweptMeanwhile: 503,
+    service.LaunchFailed: 503,
     service.SchemaMismatch: 503,
     service.BadSetting: 500,
 }
@@ -175,6 +179,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(StaleDataError)
     async def _database(_: Request, exc: Exception) -> Response:
         log.warning("the database does not answer: %s", getattr(exc, "orig", exc))
+        if is_full(exc):
+            return _of_purl(service.StoreFull()).response()
         return _busy().response()
 
     @app.exception_handler(ClientDisconnect)

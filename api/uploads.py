@@ -9,10 +9,13 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from api.body import chunks, discard
+from api.deps import Parts
 from api.errors import blame_parameter
 from api.ranges import read_digest
 from purlkit.errors import PurlError
-from services.artifacts import Blob, Store
+from services import artifacts
+from services.artifacts import Blob
+from services.disk import check_room
 
 # A server's chunk is 64 KiB at most; a thread's round trip for each would cost more than the write.
 BATCH_BYTES = 2**20
@@ -41,15 +44,19 @@ def media_type(request: Request) -> str:
 
 async def into_store(
     request: Request,
-    store: Store,
+    parts: Parts,
     *,
-    limit: int,
     sha256: str | None,
     look: Callable[[bytes], None] = lambda _: None,
     accept: Callable[[int], None] = lambda _: None,
 ) -> Blob:
     """The body as a blob. `look` sees each piece and `accept` the size; what either raises leaves nothing behind."""
-    with await run_in_threadpool(store.begin) as writer:
+    try:
+        await run_in_threadpool(check_room, parts.settings)
+    except PurlError:
+        await discard(request)
+        raise
+    with await run_in_threadpool(parts.store.begin) as writer:
         size, batch = 0, bytearray()
 
         def put(piece: bytes) -> None:
@@ -57,7 +64,7 @@ async def into_store(
             writer.write(piece)
 
         try:
-            async for chunk in chunks(request, limit):
+            async for chunk in chunks(request, parts.settings.max_upload_bytes):
                 size += len(chunk)
                 batch += chunk
                 if len(batch) >= BATCH_BYTES:
@@ -68,4 +75,4 @@ async def into_store(
             raise
         await run_in_threadpool(put, bytes(batch))
         await run_in_threadpool(accept, size)  # parsing a large header takes a good part of a second
-        return await run_in_threadpool(writer.commit, sha256)
+        return await run_in_threadpool(artifacts.keep, parts.db, writer, sha256)

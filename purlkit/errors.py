@@ -133,6 +133,18 @@ class EnvironmentFailed(PurlError):
     code = "environment_failed"
 
 
+class CodeMismatch(PurlError):
+    """The cluster runs other code of purlkit and workers than the service has."""
+
+    code = "code_mismatch"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the cluster's purlkit and workers are not of the service's version",
+            remedy="bring its image up to date, or let the service send the code with PURL_RAY_CODE=upload",
+        )
+
+
 class VerificationFailed(PurlError):
     """What was read back from the written checkpoint differs from what was measured before."""
 

@@ -1,4 +1,4 @@
-"""The server's own commands: `python -m services` serves, `python -m services migrate` brings the tables up to date."""
+"""The server's own commands: `python -m services` serves, `migrate` brings the tables up to date, `sweep` tidies up."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from sqlalchemy.exc import DBAPIError
 
 from purlkit.errors import PurlError
 from services import logs, supervisor
+from services.artifacts import open_store
 from services.database import Database, check_schema, unusable, upgrade
 from services.settings import Settings
+from services.sweep import sweep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
+    parser.add_argument("command", nargs="?", choices=tuple(COMMANDS), default="serve")
     command = parser.parse_args(arguments).command
     logs.set_up("supervisor")
     try:
         settings = Settings.from_environ()
-        return migrate(settings) if command == "migrate" else serve(settings)
+        return COMMANDS[command](settings)
     except PurlError as error:
         print(f"purl: {error}", file=sys.stderr)
     except DBAPIError as error:
@@ -43,6 +45,17 @@ def migrate(settings: Settings) -> int:
         upgrade(settings.database_url)
     print("the database is up to date")
     return 0
+
+
+def sweep_now(settings: Settings) -> int:
+    """Beside a running service or without one; what is younger than the grace stays in any case."""
+    with closing(Database.open(settings.database_url)) as db:
+        check_schema(db)
+        print(f"swept: {sweep(db, open_store(settings), settings)}")
+    return 0
+
+
+COMMANDS = {"serve": serve, "migrate": migrate, "sweep": sweep_now}
 
 
 def _prepare_database(url: str) -> None:

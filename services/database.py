@@ -97,6 +97,12 @@ def unusable(error: DBAPIError) -> BadSetting:
     return BadSetting("PURL_DATABASE_URL", f"leads to no database that answers ({said})", remedy=remedy)
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether the database has no room left: to be told apart from one that does not answer."""
+    cause = getattr(error, "orig", None)
+    return getattr(cause, "sqlite_errorname", None) == "SQLITE_FULL" or getattr(cause, "sqlstate", None) == "53100"
+
+
 def upgrade(url: str, *, revision: str = "head") -> None:
     """Bring the tables to this program's version, creating what is missing. An older `revision` is for tests."""
     # Changing a table on SQLite means copying it and dropping the old one, which would cascade to every row below.

@@ -18,16 +18,17 @@ from pathlib import Path
 
 from purlkit.errors import PurlError
 from services import artifacts, attempts, logs, scheduling
-from services.artifacts import LocalStore, Store
+from services.artifacts import Blob, Store, open_store
 from services.attempts import Claim
 from services.attempts.endings import Cause
 from services.database import Database, clock
-from services.errors import BadSetting
+from services.errors import BadSetting, StoreFull, StoreUnavailable
 from services.ids import new_id
-from services.launch import Handle, Launcher, LocalLauncher
+from services.launch import Handle, Launcher, launcher_for
 from services.patience import noting, pause, tell, wait_for
 from services.settings import Settings
 from services.stopping import PARENT_FD, Stop
+from services.sweep import Sweeper
 from services.tables import Attempt
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Dispatcher:
         # The logs of attempts lie below the data folder: who has another one can't keep them.
         self._place = f"{launcher.place} {settings.data_dir}"
         self._announced_at = -inf
+        self._sweeper = Sweeper(db, store, settings)
 
     def run(self, stop: Stop) -> bool:
         """Until asked to stop, then the drain; whether that left nothing behind."""
@@ -92,6 +94,7 @@ class Dispatcher:
         self._clear_up(errors)
         with noting(errors):
             self._fill()
+        self._sweeper.now_and_then()
         if errors:
             raise ExceptionGroup("a pass of the dispatcher failed in part", errors)
 
@@ -147,7 +150,7 @@ class Dispatcher:
                 cause: Cause = "lost"
                 unheard = attempt.started_at is None
                 if self._has_died(attempt):
-                    reason = f"its process died {'before it reported' if unheard else 'without a last word'}"
+                    reason = self._why_dead(attempt, unheard=unheard)
                     cause = "drained" if draining else "lost"
                 elif attempt.id in expired and attempt.lease_until >= now:
                     reason = "its job has run for its timeout_seconds"
@@ -181,6 +184,14 @@ class Dispatcher:
                 if over:
                     with noting(errors):
                         self._end(attempt)
+        with noting(errors):
+            with self._db.read() as session:
+                left = attempts.leftovers(session)
+            for leftover in left:
+                with noting(errors):
+                    self._launcher.end(leftover.handle)
+                    with self._db.write() as session:
+                        attempts.cleared(session, leftover)
 
     def _fill(self) -> None:
         while True:
@@ -199,6 +210,7 @@ class Dispatcher:
             self._launcher.launch(
                 self._environment(claim),
                 module=self._worker,
+                name=f"{claim.job_id}-a{claim.number}",
                 log_path=self._log_path(claim.attempt_id),
                 record=record,
             )
@@ -206,7 +218,8 @@ class Dispatcher:
             # Without this the job would wait for a lease that nobody holds.
             with self._db.write() as session:
                 attempt = session.get_one(Attempt, claim.attempt_id)
-                attempts.rescue(session, attempt, reason=f"its process could not be started: {type(error).__name__}")
+                why = str(error) if isinstance(error, PurlError) else type(error).__name__
+                attempts.rescue(session, attempt, reason=f"its process could not be started: {why}")
             raise
         log.info("job %s: attempt %d started as %s", claim.job_id, claim.number, claim.attempt_id)
 
@@ -229,6 +242,10 @@ class Dispatcher:
 
     def _here(self, found: Sequence[Attempt]) -> list[Attempt]:
         return [attempt for attempt in found if self._is_here(attempt)]
+
+    def _why_dead(self, attempt: Attempt, *, unheard: bool) -> str:
+        told = self._launcher.why_dead(attempt.handle) if attempt.handle is not None else None
+        return told or f"its process died {'before it reported' if unheard else 'without a last word'}"
 
     def _ask_all_to_drain(self) -> bool:
         """By heartbeat and by signal: whichever comes first."""
@@ -264,7 +281,7 @@ class Dispatcher:
         if here:
             if attempt.handle is not None:
                 self._launcher.end(attempt.handle, at_once=at_once)
-            kept = logs.keep_tail(self._log_path(attempt.id), self._store)
+            kept = self._keep_log(attempt)
         with self._db.write() as session:
             if rescue is not None:
                 reason, cause = rescue
@@ -274,6 +291,14 @@ class Dispatcher:
             # Of one that was given up from elsewhere the processes are left to a dispatcher of its own place.
             if here or rescue is None:
                 attempts.reaped(session, attempt.id)
+
+    def _keep_log(self, attempt: Attempt) -> Blob | None:
+        """A store that is away or full costs the log, and never the rescue."""
+        try:
+            return logs.keep_tail(self._log_path(attempt.id), self._db, self._store)
+        except (StoreFull, StoreUnavailable) as problem:
+            log.warning("job %s: the log of attempt %d is not kept: %s", attempt.job_id, attempt.number, problem)
+            return None
 
     def _any_left(self) -> bool:
         """Attempts of this place that live, or whose processes may."""
@@ -298,7 +323,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wait_for(db, stop)
             # The supervisor has the data folder to itself, and whoever drains means all that is there.
             sole = options.drain or PARENT_FD in os.environ
-            dispatcher = Dispatcher(db, settings, LocalLauncher(), LocalStore(settings.artifacts), sole=sole)
+            launcher, store = launcher_for(settings, os.environ), open_store(settings)
+            dispatcher = Dispatcher(db, settings, launcher, store, sole=sole)
             log.info("draining" if options.drain else "looking after the queue")
             if options.now:
                 stop.ask()

@@ -137,4 +137,33 @@ class StoreFull(ServiceError):
     code = "store_full"
 
     def __init__(self) -> None:
-        super().__init__("there is no room left for artifacts", remedy="free space below PURL_ARTIFACTS and try again")
+        super().__init__(
+            "there is no room left for artifacts",
+            remedy="free space below PURL_DATA_DIR and PURL_ARTIFACTS, then try again",
+        )
+
+
+class StoreUnavailable(ServiceError):
+    """The store of artifacts fails, or does not answer."""
+
+    code = "store_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the store of artifacts fails", remedy="try again; should it last, look at PURL_ARTIFACTS and the log"
+        )
+
+
+class SweptMeanwhile(ServiceError):
+    """Bytes that nobody named for long were removed just as somebody sent them again."""
+
+    code = "swept_meanwhile"
+
+    def __init__(self) -> None:
+        super().__init__("these bytes were being removed as they came", remedy="send them again")
+
+
+class LaunchFailed(ServiceError):
+    """The place where attempts run does not take one."""
+
+    code = "launch_failed"

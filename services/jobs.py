@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,7 +19,7 @@ from services.ids import is_id, new_id
 from services.moves import CANCELLED, end_attempt, live_attempt, lock, move_job
 from services.paging import Page
 from services.states import AttemptState, JobState
-from services.tables import IdempotencyKey, Job
+from services.tables import Artifact, Attempt, IdempotencyKey, Job, Leftover, SavedBlob
 
 HOUR_MS = 3_600_000
 
@@ -125,6 +126,21 @@ def resume(session: Session, job_id: str) -> Job:
     return job
 
 
+def delete(session: Session, job_id: str) -> list[str]:
+    """Every row of an ended job goes. Returns the sha256 of the bytes that it named: nobody else may, by now."""
+    job = lock(session, job_id)
+    if not job.state.is_terminal:
+        raise IllegalMove("the job has not ended", remedy="cancel it first")
+    for attempt in session.scalars(select(Attempt).where(Attempt.job_id == job.id, Attempt.handle.is_not(None))):
+        session.add(Leftover(attempt_id=attempt.id, handle=attempt.handle))
+    named = [*session.scalars(select(Artifact.sha256).where(Artifact.job_id == job.id))]
+    named += session.scalars(select(SavedBlob.sha256).where(SavedBlob.job_id == job.id))
+    session.flush()
+    session.delete(job)
+    session.flush()
+    return sorted(set(named))
+
+
 def _insert(session: Session, spec: JobSpec) -> Job:
     chosen = spec.model.weights
     if isinstance(chosen, Uploaded) and weights.find(session, chosen.sha256) is None:
@@ -153,7 +169,7 @@ def _insert(session: Session, spec: JobSpec) -> Job:
 
 
 def _made_before(session: Session, key: str, body_sha256: str) -> Job | None:
-    session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at <= clock(session)))
+    session.execute(sql_delete(IdempotencyKey).where(IdempotencyKey.expires_at <= clock(session)))
     known = session.get(IdempotencyKey, key, populate_existing=True)
     if known is None:
         return None

@@ -6,7 +6,9 @@ import logging
 import sys
 from pathlib import Path
 
+from services import artifacts
 from services.artifacts import Blob, Store
+from services.database import Database
 
 # What a reader wants of a log is how it ended.
 KEPT_BYTES = 2**20
@@ -24,7 +26,7 @@ def set_up(process: str) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def keep_tail(path: Path, store: Store) -> Blob | None:
+def keep_tail(path: Path, db: Database, store: Store) -> Blob | None:
     """The end of a log as a blob, from the beginning of a line; None if there is no log."""
     try:
         size = path.stat().st_size
@@ -35,4 +37,4 @@ def keep_tail(path: Path, store: Store) -> Blob | None:
             file.seek(size - KEPT_BYTES)
             file.readline()
         writer.write(file.read(KEPT_BYTES))
-        return writer.commit()
+        return artifacts.keep(db, writer)

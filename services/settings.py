@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,17 @@ from services.errors import BadSetting
 
 T = TypeVar("T")
 
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX = re.compile(r"[A-Za-z0-9._/-]{0,500}")
+
+
+@dataclass(frozen=True)
+class S3Location:
+    """s3://bucket/prefix; who may use it and where it is say the usual AWS_* variables."""
+
+    bucket: str
+    prefix: str
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -23,12 +35,13 @@ class Settings:
 
     data_dir: Path  # the service's own state, and the data sets below it
     database_url: str
-    artifacts: Path
+    artifacts: Path | S3Location
     host: str = "127.0.0.1"
     port: int = 8000  # 0 takes a free one
     public_url: str | None = None  # what workers call back; None: from the socket that the service listens on
     download: bool = False  # whether workers may fetch public data and weights
-    ray_address: str = ""  # empty: a Ray of its own for each job
+    ray_address: str = ""  # empty: a Ray of its own for each job; http://…: attempts run there, by Ray Jobs
+    ray_code: str = "upload"  # how the workers' code reaches that cluster: with each job, or with its image
     lease_seconds: float = 60.0  # an attempt that is silent for so long is given up
     heartbeat_seconds: float = 10.0
     stall_seconds: float = 300.0  # no step and no batch for so long ends an attempt that still beats
@@ -41,6 +54,10 @@ class Settings:
     pass_seconds: float = 600.0  # for so long smaller jobs may take what a larger one waits for
     max_body_bytes: int = 2**20
     max_upload_bytes: int = 2 * 2**30
+    min_free_bytes: int = 256 * 2**20  # with less room on a disk nothing new is taken in
+    sweep_seconds: float = 3600.0  # between two sweeps of the dispatcher
+    sweep_grace_seconds: float = 3600.0  # what nobody names is left alone for so long
+    keep_days: float = 0.0  # ended jobs are deleted after so long; 0: never
     idempotency_hours: float = 24.0
 
     @property
@@ -52,15 +69,17 @@ class Settings:
         """Raises BadSetting with the variable's name and the remedy."""
         read = _Reader(environ)
         data_dir = read("PURL_DATA_DIR", Path("data"), _folder).absolute()
+        default_artifacts: Path | S3Location = data_dir / "artifacts"
         settings = cls(
             data_dir=data_dir,
             database_url=read("PURL_DATABASE_URL", f"sqlite:///{data_dir / 'purl.db'}", _database_url),
-            artifacts=read("PURL_ARTIFACTS", data_dir / "artifacts", _folder).absolute(),
+            artifacts=read("PURL_ARTIFACTS", default_artifacts, _folder_or_bucket),
             host=read("PURL_HOST", cls.host, str),
             port=read("PURL_PORT", cls.port, _whole(0, 65_535)),
             public_url=read("PURL_PUBLIC_URL", cls.public_url, _http_url),
             download=read("PURL_DOWNLOAD", cls.download, _switch),
-            ray_address=read("PURL_RAY_ADDRESS", cls.ray_address, str),
+            ray_address=read("PURL_RAY_ADDRESS", cls.ray_address, _ray_address),
+            ray_code=read("PURL_RAY_CODE", cls.ray_code, _one_of("upload", "image")),
             lease_seconds=read("PURL_LEASE_SECONDS", cls.lease_seconds, _seconds),
             heartbeat_seconds=read("PURL_HEARTBEAT_SECONDS", cls.heartbeat_seconds, _seconds),
             stall_seconds=read("PURL_STALL_SECONDS", cls.stall_seconds, _seconds),
@@ -73,6 +92,10 @@ class Settings:
             pass_seconds=read("PURL_PASS_SECONDS", cls.pass_seconds, _seconds),
             max_body_bytes=read("PURL_MAX_BODY_BYTES", cls.max_body_bytes, _whole(1024, 2**40)),
             max_upload_bytes=read("PURL_MAX_UPLOAD_BYTES", cls.max_upload_bytes, _whole(1024, 2**50)),
+            min_free_bytes=read("PURL_MIN_FREE_BYTES", cls.min_free_bytes, _whole(0, 2**60)),
+            sweep_seconds=read("PURL_SWEEP_SECONDS", cls.sweep_seconds, _seconds),
+            sweep_grace_seconds=read("PURL_SWEEP_GRACE_SECONDS", cls.sweep_grace_seconds, _seconds),
+            keep_days=read("PURL_KEEP_DAYS", cls.keep_days, _days),
             idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _seconds),
         )
         # A worker ends itself at two thirds of its lease: two beats at least must fit before that.
@@ -82,7 +105,18 @@ class Settings:
                 "is too long for the lease",
                 remedy=f"use at most a third of PURL_LEASE_SECONDS, here {settings.lease_seconds / 3:g}",
             )
+        if settings.public_url is None and _is_elsewhere(settings.ray_address):
+            raise BadSetting(
+                "PURL_PUBLIC_URL",
+                "is not set, and attempts on a cluster have to call back",
+                remedy="set it to an address of this service that the cluster's nodes can connect to",
+            )
         return settings
+
+
+def _is_elsewhere(ray_address: str) -> bool:
+    parts = urlsplit(ray_address)
+    return bool(parts.hostname) and parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -116,6 +150,15 @@ def _switch(text: str) -> bool:
     return text == "1"
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"use {' or '.join(words)}")
+        return text
+
+    return parse
+
+
 def _seconds(text: str) -> float:
     remedy = "use a number above 0, at most 31536000"
     try:
@@ -138,10 +181,24 @@ def _amount(text: str) -> float | None:
     return value
 
 
+def _days(text: str) -> float:
+    return _seconds(text) if text != "0" else 0.0
+
+
 def _folder(text: str) -> Path:
     if "://" in text:
         raise ValueError("use the path of a folder on this machine")
     return Path(text)
+
+
+def _folder_or_bucket(text: str) -> Path | S3Location:
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text).absolute()
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "s3" or _BUCKET.fullmatch(bucket) is None or _PREFIX.fullmatch(prefix) is None:
+        raise ValueError("use the path of a folder on this machine, or s3://bucket/prefix")
+    return S3Location(bucket, prefix.strip("/"))
 
 
 def _database_url(text: str) -> str:
@@ -159,6 +216,15 @@ def _database_url(text: str) -> str:
         case "postgresql" | "postgres" | "postgresql+psycopg":
             return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     raise ValueError(remedy)
+
+
+def _ray_address(text: str) -> str:
+    if "://" not in text:
+        return text
+    try:
+        return _http_url(text) or ""
+    except ValueError:
+        raise ValueError("use http://head:8265 for Ray Jobs, or host:port of a cluster that has this machine") from None
 
 
 def _http_url(text: str) -> str | None:

@@ -47,6 +47,8 @@ JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
     JobState.CANCELLED: frozenset(),
 }
 
+ENDED = tuple(state for state in JobState if state.is_terminal)
+
 _ENDS = frozenset(AttemptState) - {AttemptState.LAUNCHING, AttemptState.RUNNING}
 
 ATTEMPT_MOVES: Mapping[AttemptState, frozenset[AttemptState]] = {

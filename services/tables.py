@@ -176,7 +176,7 @@ class Artifact(Base):
     attempt_id: Mapped[str] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    sha256: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
     bytes: Mapped[int]
     media_type: Mapped[str] = mapped_column(String(255))
     created_at: Mapped[int]
@@ -191,7 +191,7 @@ class SavedBlob(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     attempt_id: Mapped[str] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"))
-    sha256: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
     bytes: Mapped[int]
     saved_at: Mapped[int]
 
@@ -203,6 +203,24 @@ class UploadedWeights(Base):
     bytes: Mapped[int]
     tensors: Mapped[int]
     created_at: Mapped[int]
+
+
+class StoredBlob(Base):
+    """Bytes that the store may hold, whoever names them: see services.artifacts.blobs."""
+
+    __tablename__ = "blobs"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    touched_at: Mapped[int] = mapped_column(index=True)
+
+
+class Leftover(Base):
+    """Processes of an attempt whose job was deleted before they were seen gone."""
+
+    __tablename__ = "leftovers"
+
+    attempt_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    handle: Mapped[Json]
 
 
 class Check(Base):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from purlkit.results import (
     CHECKPOINT,
     Accuracy,
@@ -28,7 +30,7 @@ from purlkit.results import (
     WorkerEvents,
 )
 from purlkit.spec import JobSpec
-from services import attempts
+from services import artifacts, attempts
 from services.artifacts import Blob
 from services.attempts import Claim
 from services.database import Database, upgrade
@@ -58,6 +60,13 @@ def a_spec(**changes: Any) -> JobSpec:
 def a_blob(data: bytes) -> Blob:
     """How a store would have described these bytes."""
     return Blob(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def _announced(session: Session, data: bytes) -> Blob:
+    """As if these bytes had gone to a store; a FakeWorker has none."""
+    blob = a_blob(data)
+    artifacts.announce(session, blob.sha256)
+    return blob
 
 
 def an_episode(index: int, *, kind: str = "search", accuracy: float = 0.5) -> WorkerEvent:
@@ -112,6 +121,7 @@ def a_result(checkpoint: Blob) -> Result:
 class Launch:
     env: Mapping[str, str]
     module: str
+    name: str
     log_path: Path
     handle: Handle
 
@@ -132,16 +142,20 @@ class FakeLauncher:
         env: Mapping[str, str],
         *,
         module: str,
+        name: str,
         log_path: Path,
         record: Callable[[Handle], object] = lambda _: None,
     ) -> Handle:
         handle: Handle = {"pid": next(self._pids), "started": 0, "host": "here"}
-        self.launches.append(Launch(env=dict(env), module=module, log_path=log_path, handle=handle))
+        self.launches.append(Launch(env=dict(env), module=module, name=name, log_path=log_path, handle=handle))
         record(handle)
         return handle
 
     def alive(self, handle: Handle) -> bool:
         return handle["pid"] not in self._dead
+
+    def why_dead(self, handle: Handle) -> str | None:  # noqa: ARG002
+        return None
 
     def ask_to_drain(self, handle: Handle) -> None:
         self.asked_to_drain.append(handle)
@@ -185,13 +199,13 @@ class FakeWorker:
 
     def save(self, name: str, data: bytes) -> SavedBlob:
         with self.db.write() as session:
-            return attempts.save_work(session, self._authenticated(), name, a_blob(data))
+            blob = _announced(session, data)
+            return attempts.save_work(session, self._authenticated(), name, blob)
 
     def stage(self, name: str, data: bytes) -> Artifact:
         with self.db.write() as session:
-            return attempts.stage_artifact(
-                session, self._authenticated(), name, a_blob(data), "application/octet-stream"
-            )
+            blob = _announced(session, data)
+            return attempts.stage_artifact(session, self._authenticated(), name, blob, "application/octet-stream")
 
     def finish(self, last_word: Finish) -> Job:
         with self.db.write() as session:

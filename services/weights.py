@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
+from services import artifacts
 from services.artifacts import Blob
 from services.database import clock
 from services.tables import UploadedWeights
@@ -11,6 +12,7 @@ from services.tables import UploadedWeights
 
 def record(session: Session, blob: Blob, tensors: int) -> UploadedWeights:
     """Makes a stored file known as weights; fine to repeat."""
+    artifacts.confirm(session, blob.sha256)
     known = find(session, blob.sha256)
     if known is not None:
         return known

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from services import attempts, events, jobs, scheduling
-from services.artifacts import LocalStore
+from services.artifacts import LocalStore, Store
 from services.attempts.endings import Cause
 from services.database import Database
 from services.settings import Settings
@@ -24,7 +24,7 @@ class Bench:
         self.environ = {"PURL_DATA_DIR": str(folder), "PURL_DATABASE_URL": database_url}
         self.settings: Settings = settings_in(folder, PURL_DATABASE_URL=database_url, PURL_MAX_RUNNING="100")
         self.db = Database.open(database_url)
-        self.store = LocalStore(self.settings.artifacts)
+        self.store: Store = LocalStore(folder / "artifacts")
 
     def announce(self, **environ: str) -> None:
         """As if a dispatcher were there, with these settings."""

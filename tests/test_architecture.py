@@ -23,6 +23,7 @@ FORBIDDEN = {
 
 # All of purlkit that services and api may know: records and names, no torch.
 TORCH_FREE = {
+    "purlkit.code",
     "purlkit.spec",
     "purlkit.results",
     "purlkit.errors",

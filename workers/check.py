@@ -12,33 +12,52 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import httpx
 
-from purlkit.results import CheckBrief
+from purlkit import code
+from purlkit.errors import CodeMismatch
+from purlkit.results import UNREACHABLE_EXIT, CheckBrief, CheckReport, ErrorReport
+from workers import scratch
 
 # Whoever waits ends this process when the time is up; only when that one was killed is this alarm heard.
 SPARE_SECONDS = 5
+# An address that leads nowhere is told apart from a slow service in good time.
+CONNECT_SECONDS = 10
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
     signal.alarm(math.ceil(float(environ["PURL_CHECK_SECONDS"])) + SPARE_SECONDS)
     path = f"/checks/{environ['PURL_CHECK']}"
     headers = {"Authorization": f"Bearer {environ['PURL_TOKEN']}"}
-    with httpx.Client(base_url=environ["PURL_URL"], headers=headers, timeout=30, trust_env=False) as http:
-        brief = CheckBrief.model_validate_json(http.get(path).raise_for_status().content)
-        # Imported only now: the service learns at once when this process can't even reach it.
-        from purlkit.check import check
-
-        weights = None
-        if brief.weights_href is not None:
-            weights = Path(environ["PURL_SCRATCH_DIR"]) / "uploaded.safetensors"
-            weights.write_bytes(http.get(brief.weights_href).raise_for_status().content)
-        download = environ.get("PURL_DOWNLOAD") == "1"
-        report = check(brief.spec, data_root=Path(environ["PURL_DATASETS_DIR"]), weights=weights, download=download)
+    timeout = httpx.Timeout(30, connect=CONNECT_SECONDS)
+    with httpx.Client(base_url=environ["PURL_URL"], headers=headers, timeout=timeout, trust_env=False) as http:
+        try:
+            answer = http.get(path)
+        except httpx.TransportError as error:
+            print(f"PURL_PUBLIC_URL does not lead from here to the service: {error}", file=sys.stderr)
+            return UNREACHABLE_EXIT
+        brief = CheckBrief.model_validate_json(answer.raise_for_status().content)
+        report = _report(http, brief, environ)
         http.post(f"{path}/report", json=report.model_dump(mode="json")).raise_for_status()
     return 0
+
+
+def _report(http: httpx.Client, brief: CheckBrief, environ: Mapping[str, str]) -> CheckReport:
+    try:
+        code.check(environ.get("PURL_CODE_SHA256"))
+    except CodeMismatch as error:
+        return CheckReport(runnable=False, reasons=(ErrorReport(code=error.code, message=str(error)),))
+    # Imported only now: the service learns at once when this process can't even reach it.
+    from purlkit.check import check
+
+    with scratch.folder(environ) as folder:
+        weights = None
+        if brief.weights_href is not None:
+            weights = folder / "uploaded.safetensors"
+            weights.write_bytes(http.get(brief.weights_href).raise_for_status().content)
+        download = environ.get("PURL_DOWNLOAD") == "1"
+        return check(brief.spec, data_root=scratch.datasets(environ), weights=weights, download=download)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ log = logging.getLogger("purl.link")
 FENCE_AFTER = 2 / 3
 CALL_SECONDS = 30.0  # one request: long enough for a big checkpoint on a slow disk, shorter than a lease
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # the last one again and again, until the lease is two thirds gone
+SLOWEST_BYTES_PER_SECOND = 2**20  # an upload may take so much longer: the service may pass it on to S3 first
+PIECE_BYTES = 256 * 1024
 EVENTS_PER_CALL = 50  # of a network with 200 layers that is half of what one call may bring
 
 
@@ -51,6 +53,10 @@ class Interrupted(Exception):
 
 class Superseded(Exception):
     """The token no longer holds: another attempt goes on in this one's place."""
+
+
+class Unreachable(Exception):
+    """The service has not answered once: its address is not one that works from here."""
 
 
 class Refused(Exception):
@@ -73,6 +79,18 @@ class _Flush:
     done: threading.Event = field(default_factory=threading.Event)
 
 
+class _File:
+    """A file as a body: read anew at each try, and never held whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+
+
 class Link:
     """One attempt's connection. `check()` is called between steps of work and raises what the outside asked for."""
 
@@ -85,6 +103,7 @@ class Link:
         self._path = f"/attempts/{attempt_id}"
         self._on_fence = on_fence
         self._renewed_at = time.monotonic()
+        self._reached = False
         self._lease_seconds = CALL_SECONDS  # until the service says
         self._command: Command = "continue"
         self._failure: Exception | None = None
@@ -159,7 +178,7 @@ class Link:
         return self._call("GET", href).content
 
     def put_artifact(self, name: str, path: Path, media_type: str) -> None:
-        self._put(f"{self._path}/artifacts/{name}", path.read_bytes(), media_type)
+        self._put(f"{self._path}/artifacts/{name}", _File(path), media_type)
 
     def finish(self, finish: Finish) -> None:
         self._call("POST", f"{self._path}/finish", json=finish.model_dump(mode="json"))
@@ -242,16 +261,22 @@ class Link:
 
     # ---- one call, tried until the lease is nearly gone
 
-    def _put(self, path: str, content: bytes, media_type: str) -> None:
-        digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        headers = {"Repr-Digest": f"sha-256=:{digest}:", "Content-Type": media_type}
-        self._call("PUT", path, content=content, headers=headers)
+    def _put(self, path: str, content: bytes | _File, media_type: str) -> None:
+        whole, size = hashlib.sha256(), 0
+        for piece in [content] if isinstance(content, bytes) else content:
+            whole.update(piece)
+            size += len(piece)
+        digest = base64.b64encode(whole.digest()).decode()
+        headers = {"Repr-Digest": f"sha-256=:{digest}:", "Content-Type": media_type, "Content-Length": str(size)}
+        timeout = CALL_SECONDS + size / SLOWEST_BYTES_PER_SECOND
+        self._call("PUT", path, content=content, headers=headers, timeout=timeout)
 
     def _call(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         attempt = 0
         while True:
             try:
                 response = self._http.request(method, path, **kwargs)
+                self._reached = True
                 if response.status_code < 500 and response.status_code != 429:
                     return _checked(response)
                 problem = f"HTTP {response.status_code}"
@@ -267,6 +292,8 @@ class Link:
     def _fence_if_late(self) -> None:
         silent = time.monotonic() - self._renewed_at
         if silent > FENCE_AFTER * self._lease_seconds and not self._closed.is_set():
+            if not self._reached:
+                raise Unreachable(f"the service has not answered for {silent:.0f} s")
             self._fence(f"no contact with the service for {silent:.0f} s of a {self._lease_seconds:.0f} s lease")
 
     def _fence(self, reason: str) -> None:

@@ -4,6 +4,7 @@ PURL_URL, PURL_ATTEMPT, PURL_TOKEN     where to report, as whom
 PURL_DATASETS_DIR                      the data root
 PURL_RAY_ADDRESS                       a Ray cluster; empty: a Ray of its own on this machine
 PURL_DOWNLOAD                          1: it may fetch public data and weights into the data root
+PURL_CODE_SHA256                       of the code that the service means; unset: any
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+from purlkit import code
 from purlkit.errors import PurlError
 from purlkit.processes import end_own_session
-from purlkit.results import LOG, ErrorReport, Finish, Outcome
-from workers import cluster
+from purlkit.results import LOG, UNREACHABLE_EXIT, ErrorReport, Finish, Outcome
+from workers import cluster, scratch
 from workers.attempt import Attempt
-from workers.link import Interrupted, Link, Superseded
+from workers.link import Interrupted, Link, Superseded, Unreachable
 
 log = logging.getLogger("purl.worker")
 
@@ -34,21 +36,28 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     link = Link(environ["PURL_URL"], environ["PURL_ATTEMPT"], environ["PURL_TOKEN"], on_fence=end_everything)
     signal.signal(signal.SIGTERM, lambda *_: link.drain())
-    scratch = Path(environ["PURL_SCRATCH_DIR"])
-    logging.getLogger().addHandler(_log_file(scratch / LOG))
+    with scratch.folder(environ) as folder:
+        return _attend(link, environ, folder)
+
+
+def _attend(link: Link, environ: Mapping[str, str], folder: Path) -> int:
+    logging.getLogger().addHandler(_log_file(folder / LOG))
     try:
         job = Attempt(
             brief=link.start(),
             link=link,
-            datasets_dir=Path(environ["PURL_DATASETS_DIR"]),
-            scratch=scratch,
+            datasets_dir=scratch.datasets(environ),
+            scratch=folder,
             ray_address=environ.get("PURL_RAY_ADDRESS", ""),
             download=environ.get("PURL_DOWNLOAD") == "1",
         )
-        finish = _run(job)
+        finish = _run(job, expected_code=environ.get("PURL_CODE_SHA256"))
         # Whoever sees the end of the job can read at once how it came about.
-        link.put_artifact(LOG, scratch / LOG, "text/plain; charset=utf-8")
+        link.put_artifact(LOG, folder / LOG, "text/plain; charset=utf-8")
         link.finish(finish)
+    except Unreachable as error:
+        log.error("PURL_PUBLIC_URL does not lead from here to the service: %s", error)
+        return UNREACHABLE_EXIT
     except Superseded as error:
         log.error("superseded: %s", error)
         return 3
@@ -61,9 +70,10 @@ def _log_file(path: Path) -> logging.Handler:
     return handler
 
 
-def _run(job: Attempt) -> Finish:
+def _run(job: Attempt, *, expected_code: str | None = None) -> Finish:
     """Whatever happens to the work, the service hears how it ended."""
     try:
+        code.check(expected_code)
         cluster.quiet()
         # Here and not above: a worker whose torch or Ray is broken still reports so.
         import torch

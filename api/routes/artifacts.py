@@ -24,9 +24,12 @@ router = APIRouter(prefix="/jobs", tags=["results"])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+Redirect = Annotated[bool, Query(description="to the store itself, where it is S3: an address for ten minutes")]
+
 _DOWNLOAD: dict[int | str, dict[str, Any]] = {
     200: {**_BYTES, "description": "the file; its ETag is its sha256"},
     206: {**_BYTES, "description": "the part that Range asked for"},
+    307: {"description": "with `redirect`, and only if the files are in S3"},
     304: {"description": "the file is the one of If-None-Match"},
     **docs.problems(p404="there is no such job or file", p416="the file has no such bytes"),
 }
@@ -56,24 +59,34 @@ def list_artifacts(job_id: str, db: DatabaseDep) -> Listing[ArtifactView]:
 
 @router.head("/{job_id}/artifacts/{name}", include_in_schema=False)
 @router.get("/{job_id}/artifacts/{name}", summary="One file", response_class=Response, responses=_DOWNLOAD)
-def download(job_id: str, name: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
+def download(
+    job_id: str, name: str, request: Request, db: DatabaseDep, store: StoreDep, redirect: Redirect = False
+) -> Response:
     """Takes Range, If-Range and If-None-Match."""
     with db.read() as session:
         jobs.get(session, job_id)
         if _NAME.fullmatch(name) is None:
             raise NotFound("artifact")
         found = artifacts.find(session, job_id, name)
-    return send(request, store, sha256=found.sha256, size=found.bytes, media_type=found.media_type, filename=found.name)
+    return send(
+        request,
+        store,
+        sha256=found.sha256,
+        size=found.bytes,
+        media_type=found.media_type,
+        filename=found.name,
+        redirect=redirect,
+    )
 
 
 @router.head("/{job_id}/checkpoint", include_in_schema=False)
 @router.get(
     "/{job_id}/checkpoint", summary="The winner's pruned.safetensors", response_class=Response, responses=_DOWNLOAD
 )
-def checkpoint(job_id: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
+def checkpoint(job_id: str, request: Request, db: DatabaseDep, store: StoreDep, redirect: Redirect = False) -> Response:
     """Takes Range, If-Range and If-None-Match."""
     with db.read() as session:
         job = jobs.get(session, job_id)
         if job.state is not JobState.SUCCEEDED:
             raise Problem(404, "no_checkpoint", f"the job is {job.state}: a checkpoint is there once it has succeeded")
-    return download(job_id, CHECKPOINT, request, db, store)
+    return download(job_id, CHECKPOINT, request, db, store, redirect)

@@ -130,7 +130,7 @@ async def _receive(request: Request, parts: Parts, attempt_id: str, token: str) 
 
     await run_in_threadpool(authenticate)
     sha256 = announced_digest(request, required=True)
-    return await into_store(request, parts.store, limit=parts.settings.max_upload_bytes, sha256=sha256)
+    return await into_store(request, parts, sha256=sha256)
 
 
 def _stored(blob: Blob) -> Response:

@@ -10,11 +10,13 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import docs
-from api.deps import DatabaseDep, StoreDep
+from api.deps import DatabaseDep, SettingsDep, StoreDep
 from api.errors import Problem
 from purlkit.errors import PurlError
 from services.artifacts import Store
 from services.database import Database, check_schema
+from services.disk import check_room
+from services.errors import StoreFull
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +33,15 @@ async def livez() -> Health:
 
 
 @router.get("/readyz", summary="Database and store answer", responses=docs.problems(p503="one of them does not"))
-def readyz(db: DatabaseDep, store: StoreDep) -> Health:
+def readyz(db: DatabaseDep, store: StoreDep, settings: SettingsDep) -> Health:
     """Whoever routes requests should send none here while this is not 200."""
     failing = [name for name, works in (("database", _database(db)), ("store", _store(store))) if not works]
     if failing:
         raise Problem(503, "not_ready", f"does not answer: {', '.join(failing)}; the service's log has the cause")
+    try:
+        check_room(settings)
+    except StoreFull as full:
+        raise Problem(503, "not_ready", str(full)) from None
     return Health()
 
 
@@ -49,11 +55,9 @@ def _database(db: Database) -> bool:
 
 
 def _store(store: Store) -> bool:
-    """Takes a byte and throws it away."""
     try:
-        with store.begin() as writer:
-            writer.write(b"?")
-    except (OSError, PurlError):
+        store.check()
+    except PurlError:
         log.exception("the store does not answer")
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
@@ -16,8 +17,12 @@ from api.ranges import matches
 from api.represent import job_view, job_views
 from api.schemas import CheckView, JobView, Page
 from purlkit.spec import JobSpec
-from services import jobs
+from services import artifacts, jobs
+from services.disk import check_room
+from services.errors import StoreUnavailable
 from services.states import JobState
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -49,6 +54,7 @@ Key = Annotated[
             p429="too many dry runs at once",
             p500="the dry run's process died",
             p504="the dry run took too long",
+            p507="there is no room left on the disk",
         ),
     },
 )
@@ -68,6 +74,7 @@ async def submit(
 
 
 def _submit(parts: Parts, spec: JobSpec, key: str | None) -> Response:
+    check_room(parts.settings)
     with parts.db.write() as session:
         submitted = jobs.submit(session, spec, key=key, keep_hours=parts.settings.idempotency_hours)
         view = job_view(session, submitted.job)
@@ -127,6 +134,22 @@ def resume(job_id: str, db: DatabaseDep) -> JobView:
     """Back into the queue; the next attempt goes on from the saved work."""
     with db.write() as session:
         return job_view(session, jobs.resume(session, job_id))
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Forget an ended job",
+    responses=docs.problems(p404=docs.NO_JOB, p409="the job has not ended: illegal_move"),
+)
+def delete(job_id: str, parts: PartsDep) -> None:
+    """Its rows and its files go; bytes that another job names as well stay for that one."""
+    with parts.db.write() as session:
+        named = jobs.delete(session, job_id)
+    try:
+        artifacts.remove_unnamed(parts.db, parts.store, named)
+    except StoreUnavailable:
+        log.warning("the store fails: the sweeper will remove the bytes of %s", job_id)
 
 
 def _json(view: JobView | CheckView, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

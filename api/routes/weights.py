@@ -61,8 +61,7 @@ async def upload(request: Request, parts: PartsDep) -> Response:
     header = _Header()
     blob = await into_store(
         request,
-        parts.store,
-        limit=parts.settings.max_upload_bytes,
+        parts,
         sha256=announced_digest(request, required=False),
         look=header.look,
         accept=header.accept,

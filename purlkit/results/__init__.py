@@ -35,7 +35,7 @@ from purlkit.results.outcome import (
     Result,
     Winner,
 )
-from purlkit.results.reports import CheckReport, ErrorReport
+from purlkit.results.reports import UNREACHABLE_EXIT, CheckReport, ErrorReport
 from purlkit.results.weights import LayerWeights, Spread, WeightsReport
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "ONNX",
     "POLICY",
     "RESULT",
+    "UNREACHABLE_EXIT",
     "WEIGHTS",
     "Accuracy",
     "ArtifactName",

@@ -7,6 +7,9 @@ from pydantic import Field
 from purlkit.results.outcome import Layer
 from purlkit.spec import Record
 
+# A worker that never reached the service leaves with this code: nobody else can hear of it.
+UNREACHABLE_EXIT = 4
+
 
 class ErrorReport(Record):
     """Why a job failed."""

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from purlkit.results import ErrorReport
@@ -20,7 +20,7 @@ from services.ids import digest, new_id, new_token
 from services.moves import move_job
 from services.settings import Settings
 from services.states import LIVE, AttemptState, JobState
-from services.tables import Attempt, Event, Job
+from services.tables import Attempt, Event, Job, Leftover
 
 UNREADABLE = ErrorReport(
     code="unreadable_spec",
@@ -150,6 +150,15 @@ def reaped(session: Session, attempt_id: str) -> None:
     """No process of it is left."""
     _get(session, attempt_id).handle = None
     session.flush()
+
+
+def leftovers(session: Session) -> list[Leftover]:
+    """Of deleted jobs: processes that nobody has seen gone yet."""
+    return list(session.scalars(select(Leftover)))
+
+
+def cleared(session: Session, leftover: Leftover) -> None:
+    session.execute(delete(Leftover).where(Leftover.attempt_id == leftover.attempt_id))
 
 
 def history(session: Session, job_ids: Sequence[str]) -> dict[str, list[Attempt]]:

@@ -105,6 +105,7 @@ def record_events(session: Session, attempt: Attempt, batch: WorkerEvents) -> No
 def save_work(session: Session, attempt: Attempt, name: str, blob: Blob) -> SavedBlob:
     """Replaces what was saved under that name; the next attempt of the job starts from it."""
     attempt, job = fence(session, attempt)
+    artifacts.confirm(session, blob.sha256)
     row = session.get(SavedBlob, (job.id, name))
     if row is None:
         row = SavedBlob(job_id=job.id, name=name)

@@ -115,8 +115,10 @@ class RunningService:
 
     def note_attempts(self) -> None:
         for handle in self.handles():
-            self.sessions.add(handle["pid"])
-            self.scratch.add(handle["scratch"])
+            # One on a cluster has neither: the cluster's own tests look after it.
+            if "pid" in handle:
+                self.sessions.add(handle["pid"])
+                self.scratch.add(handle["scratch"])
 
     def child(self, *words: str) -> int | None:
         """The supervisor's own child whose command line has these words."""

@@ -18,7 +18,7 @@ from api.__main__ import make_server, url_of
 from api.main import create_app
 from purlkit.results import CHECKPOINT, CheckReport, Finish, Heartbeat, Outcome, Phase, WorkerEvent, WorkerEvents
 from services import attempts, scheduling
-from services.artifacts import LocalStore
+from services.artifacts import Store, open_store
 from services.database import Database
 from services.ids import new_id
 from services.launch import Handle
@@ -39,7 +39,7 @@ class Service:
     url: str
     db: Database
     settings: Settings
-    store: LocalStore
+    store: Store
     launcher: CheckingLauncher
 
     def empty(self) -> None:
@@ -54,7 +54,7 @@ class Service:
 
     def files(self) -> list[Path]:
         """Every file below the artifacts, finished or not."""
-        return [path for path in self.settings.artifacts.rglob("*") if path.is_file()]
+        return [path for path in (self.settings.data_dir / "artifacts").rglob("*") if path.is_file()]
 
     def submit(self, **changes: Any) -> dict[str, Any]:
         response = self.http.post("/jobs", json={**LEAST, **changes})
@@ -81,10 +81,12 @@ class Service:
 
 
 @contextmanager
-def serving(folder: Path, **environ: str) -> Iterator[Service]:
+def serving(folder: Path, *, store: Store | None = None, **environ: str) -> Iterator[Service]:
+    if store is not None:
+        environ["PURL_ARTIFACTS"] = "s3://the-stores-own-affair"
     settings = settings_in(folder, PURL_PORT="0", PURL_POLL_SECONDS="0.02", **environ)
     db = database_in(folder, **environ)
-    store = LocalStore(settings.artifacts)
+    store = store or open_store(settings)
     launcher = CheckingLauncher()
     listening = listen(settings)
     url = url_of(listening)
@@ -176,6 +178,7 @@ class CheckingLauncher(FakeLauncher):
     """Plays `workers.check` in a thread instead of a process."""
 
     checker: Checker = dies
+    why: str | None = None  # what is known of the end of one that dies
     hangs: bool = False  # lives on without a word until it is ended
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -184,10 +187,11 @@ class CheckingLauncher(FakeLauncher):
         env: Mapping[str, str],
         *,
         module: str,
+        name: str,
         log_path: Path,
         record: Callable[[Handle], object] = lambda _: None,
     ) -> Handle:
-        handle = super().launch(env, module=module, log_path=log_path, record=record)
+        handle = super().launch(env, module=module, name=name, log_path=log_path, record=record)
         if not self.hangs:
             thread = threading.Thread(target=self._run, args=(dict(env), handle))
             thread.start()
@@ -203,7 +207,10 @@ class CheckingLauncher(FakeLauncher):
         self._threads.clear()
         self.launches.clear()
         self.ended.clear()
-        self.checker, self.hangs = dies, False
+        self.checker, self.hangs, self.why = dies, False, None
+
+    def why_dead(self, handle: Handle) -> str | None:  # noqa: ARG002
+        return self.why
 
     def _run(self, env: dict[str, str], handle: Handle) -> None:
         headers = {"Authorization": f"Bearer {env['PURL_TOKEN']}"}

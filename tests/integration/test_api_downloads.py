@@ -8,18 +8,26 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from services.artifacts import LocalStore
 from tests.integration.over_http import Service, assert_problem, serving
+from tests.s3 import S3Server
 
 DATA = bytes(range(256)) * 5000  # some pieces long
 SHA256 = hashlib.sha256(DATA).hexdigest()
 ETAG = f'"{SHA256}"'
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serving(tmp_path_factory.mktemp("finished")) as service:
+@pytest.fixture(scope="module", params=["disk", "s3"])
+def finished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, s3: S3Server
+) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("finished")
+    in_s3 = request.param == "s3"
+    store = s3.store(s3.make_bucket("downloads"), folder / "spool") if in_s3 else None
+    with serving(folder, store=store) as service:
         service.submit()
         service.claim().succeed(DATA)
         yield service
@@ -114,6 +122,17 @@ def test_the_headers_alone(finished: Service, path: str) -> None:
 @pytest.mark.parametrize("name", ["policy.json", ".hidden", "..%2f..%2fpurl.db", "%00", "n" * 101])
 def test_a_file_that_is_not_there(finished: Service, path: str, name: str) -> None:
     assert_problem(finished.http.get(path.replace("checkpoint", f"artifacts/{name}")), 404, "not_found")
+
+
+def test_a_client_may_ask_to_be_sent_to_the_store_itself(finished: Service, path: str) -> None:
+    sent = finished.http.get(path, params={"redirect": "true"}, headers={"Range": "bytes=5-9"})
+
+    if isinstance(finished.store, LocalStore):
+        assert (sent.status_code, sent.content) == (206, DATA[5:10])
+    else:
+        assert sent.status_code == 307
+        there = httpx.get(sent.headers["location"], headers={"Range": "bytes=5-9"}, trust_env=False)
+        assert (there.status_code, there.content) == (206, DATA[5:10])
 
 
 def test_a_large_file_is_never_held_whole(tmp_path: Path) -> None:

@@ -176,6 +176,14 @@ def test_a_checker_that_dies_is_a_fault_of_ours_whose_cause_stays_in_the_log(
     assert "ImportError: no torch of the secret kind" in caplog.text
 
 
+def test_a_launcher_that_knows_why_a_checker_died_says_so(service: Service) -> None:
+    service.launcher.why = "the cluster can't reach the service: set PURL_PUBLIC_URL"
+
+    problem = assert_problem(ask(service), 500, "check_failed")
+
+    assert "PURL_PUBLIC_URL" in problem["detail"]
+
+
 @pytest.fixture
 def impatient(tmp_path: Path) -> Iterator[Service]:
     with serving(tmp_path, PURL_CHECK_SECONDS="0.3") as service:

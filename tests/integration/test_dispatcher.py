@@ -11,7 +11,10 @@ from sqlalchemy import update
 
 from purlkit.results import Outcome
 from services import logs
+from services.artifacts import LocalStore
+from services.artifacts.local import LocalWriter
 from services.dispatcher import Dispatcher
+from services.errors import StoreFull
 from services.launch import Handle
 from services.states import AttemptState, JobState
 from services.stopping import Stop
@@ -244,11 +247,30 @@ def test_the_log_of_an_attempt_that_failed_is_kept(scene: Scene, bench: Bench) -
     assert scene.log_of(worker) == "Traceback\n"
 
 
+def test_a_store_that_takes_no_log_keeps_no_job_from_its_rescue(bench: Bench) -> None:
+    class Full(LocalStore):
+        def begin(self) -> LocalWriter:
+            raise StoreFull
+
+    bench.store = Full(bench.settings.data_dir / "artifacts")
+    scene = Scene(bench, FakeLauncher())
+    worker = scene.start()
+    log_path = scene.launcher.launches[-1].log_path
+    log_path.parent.mkdir(parents=True)
+    log_path.write_text("searching\n")
+
+    scene.launcher.die(handle_of(worker))
+    scene.dispatcher.tick()
+
+    assert bench.state(worker) is JobState.QUEUED
+    assert worker.attempt.handle is None
+
+
 def test_of_a_long_log_the_end_is_kept_from_the_beginning_of_a_line(tmp_path: Path, bench: Bench) -> None:
     path = tmp_path / "long.log"
     path.write_text("".join(f"line {number}\n" for number in range(200_000)))
 
-    kept = logs.keep_tail(path, bench.store)
+    kept = logs.keep_tail(path, bench.db, bench.store)
 
     assert kept is not None
     assert kept.bytes <= logs.KEPT_BYTES

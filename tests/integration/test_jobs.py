@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from purlkit.errors import MissingWeights, UnknownName
 from purlkit.results import Outcome
 from purlkit.spec import JobSpec
-from services import jobs, weights
+from services import artifacts, jobs, weights
 from services.errors import IdempotencyMismatch, IllegalMove, InvalidCursor, NotFound
 from services.jobs import Submitted
 from services.states import AttemptState, JobState
@@ -60,6 +60,7 @@ def test_uploaded_weights_must_be_here(bench: Bench) -> None:
         bench.submit(model=model)
     assert refusal.value.at == "/model/weights/sha256"
     with bench.db.write() as session:
+        artifacts.announce(session, blob.sha256)
         weights.record(session, blob, tensors=3)
         weights.record(session, blob, tensors=3)
 

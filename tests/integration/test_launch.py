@@ -45,6 +45,7 @@ class Workshop:
         return self.launcher.launch(
             {"CODE": code, **env},
             module="tests.programs.run_code",
+            name="a-job-a1",
             log_path=self.log_path,
             record=self.handles.append,
         )
@@ -88,7 +89,11 @@ def test_nothing_runs_before_the_handle_is_on_record(shop: Workshop) -> None:
 
     with pytest.raises(ConnectionError):
         shop.launcher.launch(
-            {"CODE": "print('ran')"}, module="tests.programs.run_code", log_path=shop.log_path, record=refuse
+            {"CODE": "print('ran')"},
+            module="tests.programs.run_code",
+            name="a-job-a1",
+            log_path=shop.log_path,
+            record=refuse,
         )
 
     wait_until("the held back process leaves", lambda: not shop.launcher.alive(shop.handles[0]))
@@ -99,12 +104,14 @@ def test_a_process_gets_the_settings_it_is_given_and_none_of_the_services(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PURL_DATABASE_URL", "postgresql://purl:secret@db/purl")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("LANG", "C.UTF-8")
 
     shop.launch("import os; print(dict(os.environ), 'end')", PURL_URL="http://127.0.0.1:1")
 
     environment = ast.literal_eval(shop.wait_for("end").removesuffix(" end\n"))
     assert {name for name in environment if name.startswith("PURL_")} == {"PURL_URL", "PURL_SCRATCH_DIR"}
+    assert "AWS_SECRET_ACCESS_KEY" not in environment
     assert environment["LANG"] == "C.UTF-8"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.errors import BadSetting
-from services.settings import Settings
+from services.settings import S3Location, Settings
 
 
 def test_an_empty_environment_gives_the_embedded_service() -> None:
@@ -58,13 +58,17 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ("PURL_DATABASE_URL", "mysql://host/name", "sqlite:///"),
         ("PURL_DATABASE_URL", "sqlite://", "sqlite:///"),
         ("PURL_DATABASE_URL", "sqlite:///:memory:", "use a file"),
-        ("PURL_ARTIFACTS", "s3://bucket", "folder on this machine"),
         ("PURL_DATABASE_URL", "sqlite://host/file.db", "use a file"),
         ("PURL_DATABASE_URL", "no url at all", "sqlite:///"),
         ("PURL_DATABASE_URL", "postgresql+asyncpg://host/name", "postgresql://"),
         ("PURL_DATABASE_URL", "postgresql://host:many/name", "postgresql://"),
         ("PURL_CPUS", "-1", "from 0"),
         ("PURL_GPUS", "nan", "from 0"),
+        ("PURL_ARTIFACTS", "gs://bucket", "s3://bucket/prefix"),
+        ("PURL_ARTIFACTS", "s3://", "s3://bucket/prefix"),
+        ("PURL_KEEP_DAYS", "-1", "above 0"),
+        ("PURL_RAY_CODE", "git", "upload or image"),
+        ("PURL_RAY_ADDRESS", "ray://head:10001", "http://head:8265"),
         ("PURL_PUBLIC_URL", "10.0.0.1:8000", "http://"),
         ("PURL_PUBLIC_URL", "ftp://10.0.0.1", "http://"),
         ("PURL_PUBLIC_URL", "http://", "http://"),
@@ -100,3 +104,21 @@ def test_what_is_not_limited_is_not_counted() -> None:
 def test_a_lease_must_outlast_three_heartbeats() -> None:
     with pytest.raises(BadSetting, match="at most a third of PURL_LEASE_SECONDS"):
         Settings.from_environ({"PURL_LEASE_SECONDS": "20", "PURL_HEARTBEAT_SECONDS": "10"})
+
+
+def test_a_cluster_elsewhere_needs_an_address_to_call_back() -> None:
+    with pytest.raises(BadSetting, match="PURL_PUBLIC_URL"):
+        Settings.from_environ({"PURL_RAY_ADDRESS": "http://head:8265"})
+
+    for rest in ({"PURL_RAY_ADDRESS": "http://127.0.0.1:8265"}, {"PURL_RAY_ADDRESS": "head:6379"}):
+        assert Settings.from_environ(rest).public_url is None
+    both = {"PURL_RAY_ADDRESS": "http://head:8265", "PURL_PUBLIC_URL": "http://10.0.0.1:8000"}
+    assert Settings.from_environ(both).ray_address == "http://head:8265"
+
+
+def test_artifacts_may_be_a_folder_or_a_bucket() -> None:
+    assert Settings.from_environ({"PURL_ARTIFACTS": "/srv/purl"}).artifacts == Path("/srv/purl")
+    assert Settings.from_environ({"PURL_ARTIFACTS": "s3://bucket/some/prefix/"}).artifacts == S3Location(
+        "bucket", "some/prefix"
+    )
+    assert Settings.from_environ({"PURL_ARTIFACTS": "s3://bucket"}).artifacts == S3Location("bucket", "")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from purlkit.results import Finish, Outcome, Phase
+from purlkit.results import LOG, UNREACHABLE_EXIT, Finish, Outcome, Phase
 from purlkit.spec import JobSpec
 from tests.waiting import wait_until
 from workers.link import Interrupted, Link, Refused, Superseded
@@ -226,3 +230,48 @@ def test_without_contact_it_ends_itself_before_its_lease_runs_out(
     service.server.server_close()
 
     assert fenced.wait(10)
+
+
+def test_a_file_that_is_sent_again_is_sent_whole(service: ScriptedService, link: Link, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4096
+    (tmp_path / "file").write_bytes(content)
+    service.planned["/attempts/a1/artifacts/file"] = [(503, {})]
+    link.start()
+
+    link.put_artifact("file", tmp_path / "file", "application/octet-stream")
+
+    sent = [(headers, body) for _, path, headers, body in service.requests if path.endswith("/file")]
+    assert [body for _, body in sent] == [content, content]
+    digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    assert {headers["Repr-Digest"] for headers, _ in sent} == {f"sha-256=:{digest}:"}
+
+
+def test_an_address_that_leads_nowhere_has_an_exit_of_its_own(tmp_path: Path) -> None:
+    program = "import sys; from workers import link, run; link.CALL_SECONDS = 0.3; sys.exit(run.main())"
+    environ = {"PURL_URL": "http://127.0.0.1:9", "PURL_ATTEMPT": "a1", "PURL_TOKEN": "t"}
+
+    process = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environ, "PURL_SCRATCH_DIR": str(tmp_path)},
+        check=False,
+    )
+
+    assert process.returncode == UNREACHABLE_EXIT
+    assert "PURL_PUBLIC_URL" in (tmp_path / LOG).read_text()
+
+
+def test_other_code_than_the_services_ends_the_job_before_anything_is_done(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    environ = {"PURL_URL": service.url, "PURL_ATTEMPT": "a1", "PURL_TOKEN": "t", "PURL_CODE_SHA256": "0" * 64}
+
+    subprocess.run(
+        [sys.executable, "-m", "workers.run"],
+        env={**os.environ, **environ, "PURL_SCRATCH_DIR": str(tmp_path)},
+        check=True,
+    )
+
+    (finish,) = service.bodies("/finish")
+    assert (finish["outcome"], finish["error"]["code"]) == ("failed", "code_mismatch")
+    assert not finish["error"]["retryable"]
+    assert {beat["phase"] for beat in service.bodies("/heartbeat")} <= {"checking"}

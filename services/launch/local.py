@@ -1,8 +1,4 @@
-"""Starts the processes of attempts and checks, and ends them to the last one.
-
-A launcher is told what to run and hands back a handle: a JSON object that only launchers look into, kept in the
-attempt's row so that a later dispatcher finds the same processes again.
-"""
+"""Attempts and checks as processes of this machine."""
 
 from __future__ import annotations
 
@@ -17,13 +13,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
 
 from purlkit import processes
+from services.launch.protocol import Handle
 
 log = logging.getLogger(__name__)
-
-Handle = dict[str, Any]
 
 # A Ray driver was measured to need 2 s to take its own processes down on SIGTERM.
 GRACE_SECONDS = 5.0
@@ -35,33 +29,6 @@ LONGEST_SCRATCH_ROOT = 107 - 14 - 66
 # The shell holds the process back until its handle is on record, and then becomes it: same id, same start. Should
 # whoever launches it die before, the pipe closes, `read` fails and nothing was ever started.
 HELD_BACK = 'read -r go && exec "$@" </dev/null'
-
-
-class Launcher(Protocol):
-    """What the dispatcher needs of the place where attempts run."""
-
-    @property
-    def place(self) -> str:
-        """A name for it: whoever has a launcher of the same place can see and end the same attempts."""
-
-    def launch(
-        self,
-        env: Mapping[str, str],
-        *,
-        module: str,
-        log_path: Path,
-        record: Callable[[Handle], object] = ...,
-    ) -> Handle:
-        """Start `python -m module` with these settings; it does nothing before `record` has returned."""
-
-    def alive(self, handle: Handle) -> bool:
-        """False once it is certain that the process has ended. Of what can't be seen from here, the lease tells."""
-
-    def ask_to_drain(self, handle: Handle) -> None:
-        """Let the process know that it should save its work and leave."""
-
-    def end(self, handle: Handle, *, at_once: bool = False) -> None:
-        """End the process and everything that it started; fine to repeat. `at_once` spares it the grace."""
 
 
 class LocalLauncher:
@@ -80,13 +47,14 @@ class LocalLauncher:
         env: Mapping[str, str],
         *,
         module: str,
+        name: str,  # noqa: ARG002
         log_path: Path,
         record: Callable[[Handle], object] = lambda _: None,
     ) -> Handle:
         self._reap()
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        # The service's own settings stay here, its database's password among them.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PURL_")}
+        # The service's own settings stay here, its database's password and its key to S3 among them.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PURL_", "AWS_"))}
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=_scratch_root()))
         with log_path.open("ab") as output:
             child = subprocess.Popen(
@@ -112,6 +80,9 @@ class LocalLauncher:
         alive = processes.is_alive(handle["pid"], handle["started"])
         self._reap()
         return alive
+
+    def why_dead(self, handle: Handle) -> str | None:  # noqa: ARG002
+        return None
 
     def ask_to_drain(self, handle: Handle) -> None:
         if _is_here(handle) and processes.is_alive(handle["pid"], handle["started"]):
@@ -162,4 +133,4 @@ def _is_here(handle: Handle) -> bool:
 
 
 def _is_of_an_earlier_boot(handle: Handle) -> bool:
-    return bool(handle["host"] == socket.gethostname() and handle["boot"] != _namespace()["boot"])
+    return bool(handle.get("host") == socket.gethostname() and handle["boot"] != _namespace()["boot"])

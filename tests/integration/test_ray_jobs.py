@@ -1,0 +1,358 @@
+"""RayJobsLauncher against a real Ray head with token auth: started once, seen ending, and rescued whatever dies."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import update
+
+from purlkit import code
+from services import checks
+from services.dispatcher import Dispatcher
+from services.errors import BadSetting, LaunchFailed
+from services.launch import Handle, LocalLauncher, RayJobsLauncher, launcher_for
+from services.launch.ray_jobs import packed, read_token
+from services.tables import Attempt
+from services.testing import a_spec, settings_in
+from tests.faults import Fault, FaultProxy, fault_proxy
+from tests.integration.over_http import Service, serving
+from tests.ray_head import TOKEN, RayHead, ray_head
+from tests.s3 import S3Server
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+
+SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[RayHead]:
+    """Its image, so to speak, has our code and that of the tests."""
+    with ray_head(PYTHONPATH=str(ROOT), PURL_DATASETS_DIR="/data/of/the/nodes") as head:
+        yield head
+
+
+@dataclass
+class Yard:
+    launcher: RayJobsLauncher
+    folder: Path
+    name: str
+
+    def launch(
+        self, program: str, *, suffix: str = "a1", record: Callable[[Handle], object] = lambda _: None
+    ) -> Handle:
+        return self.launcher.launch(
+            {"CODE": program, "PURL_URL": "http://service", "PURL_DATASETS_DIR": "/data/of/the/service"},
+            module="tests.programs.run_code",
+            name=f"{self.name}-{suffix}",
+            log_path=self.folder / "logs" / "attempt.log",
+            record=record,
+        )
+
+    def end(self, handle: Handle) -> str:
+        """What it said, as the dispatcher would keep it."""
+        self.launcher.end(handle)
+        return Path(handle["log"]).read_text()
+
+
+Connect = Callable[..., RayJobsLauncher]
+
+
+@pytest.fixture
+def connect(head: RayHead) -> Iterator[Connect]:
+    """Launchers for this head, as many as a test wants."""
+    with ExitStack() as opened:
+
+        def connect(address: str = head.address, token: str | None = TOKEN, **options: Any) -> RayJobsLauncher:
+            launcher = RayJobsLauncher(address, token=token, **{"send_code": False, **options})
+            opened.callback(launcher.close)
+            return launcher
+
+        yield connect
+
+
+@pytest.fixture
+def yard(connect: Connect, tmp_path: Path, request: pytest.FixtureRequest) -> Yard:
+    return Yard(connect(), tmp_path, f"job_{sha256(request.node.name.encode()).hexdigest()[:12]}")
+
+
+def gone(yard: Yard, handle: Handle) -> None:
+    wait_until("Ray says that it has ended", lambda: not yard.launcher.alive(handle))
+
+
+def test_a_job_gets_its_settings_and_no_path_of_the_service(yard: Yard) -> None:
+    handle = yard.launch("import os; [print(k, v) for k, v in os.environ.items() if k.startswith('PURL_')]")
+    gone(yard, handle)
+
+    said = yard.end(handle)
+
+    assert "PURL_URL http://service" in said
+    assert "PURL_RAY_ADDRESS auto" in said
+    assert "PURL_DATASETS_DIR /data/of/the/nodes" in said
+    assert "/data/of/the/service" not in said
+
+
+def test_the_same_name_twice_is_one_job(yard: Yard, head: RayHead) -> None:
+    first = yard.launch(SLEEPS)
+    second = yard.launch(SLEEPS)
+
+    assert first == second
+    assert head.jobs().count(first["ray_job"]) == 1
+    yard.end(first)
+
+
+def test_the_handle_is_on_record_before_anything_is_submitted(yard: Yard, head: RayHead) -> None:
+    def refuse(_: Handle) -> None:
+        raise ConnectionError("the database is away")
+
+    with pytest.raises(ConnectionError):
+        yard.launch(SLEEPS, record=refuse)
+
+    assert f"{yard.name}-a1" not in head.jobs()
+
+
+def test_ended_it_leaves_no_process(yard: Yard, head: RayHead) -> None:
+    handle = yard.launch(SLEEPS)
+    wait_until("the driver runs", lambda: head.pids("run_code"))
+    assert yard.launcher.alive(handle)
+
+    yard.launcher.end(handle)
+    yard.launcher.end(handle)
+
+    assert not yard.launcher.alive(handle)
+    wait_until("the driver is gone", lambda: not head.pids("run_code"))
+
+
+def test_another_launcher_finds_and_ends_the_same_job(yard: Yard, connect: Connect) -> None:
+    handle = yard.launch(SLEEPS)
+    successor = connect()
+
+    assert successor.alive(handle)
+    successor.end(handle)
+
+    assert not successor.alive(handle)
+
+
+def test_a_job_of_another_cluster_or_of_this_machine_is_left_to_its_lease(yard: Yard) -> None:
+    handle = yard.launch(SLEEPS)
+    elsewhere = {**handle, "address": "http://another:8265"}
+
+    assert yard.launcher.alive(elsewhere)
+    yard.launcher.end(elsewhere)
+    assert yard.launcher.alive({"pid": 1, "host": "here"})
+    assert LocalLauncher().alive(handle)
+    LocalLauncher().end(handle)
+
+    assert yard.launcher.alive(handle)
+    yard.end(handle)
+
+
+class TestAmbiguousAnswers:
+    @pytest.fixture
+    def line(self, head: RayHead, yard: Yard, connect: Connect) -> Iterator[FaultProxy]:
+        with fault_proxy(head.address) as proxy:
+            yard.launcher = connect(proxy.url, timeout=httpx.Timeout(10.0, connect=1.0))
+            yield proxy
+
+    @pytest.mark.parametrize("fault", ["drop", "lose the answer", "500"])
+    def test_a_submission_whose_answer_is_lost_starts_one_job(
+        self, yard: Yard, line: FaultProxy, head: RayHead, fault: Fault
+    ) -> None:
+        line.plan("POST /api/jobs/", fault)
+
+        handle = yard.launch(SLEEPS, suffix=fault.replace(" ", "-"))
+
+        assert head.jobs().count(handle["ray_job"]) == 1
+        assert line.waiting == 0
+        yard.launcher.end(handle)
+
+    def test_a_head_that_does_not_answer_is_a_clear_error(self, yard: Yard, line: FaultProxy, head: RayHead) -> None:
+        line.plan("", *["drop"] * 20)
+
+        with pytest.raises(LaunchFailed, match="PURL_RAY_ADDRESS"):
+            yard.launch(SLEEPS)
+
+        line.forget()
+        assert f"{yard.name}-a1" not in head.jobs()
+
+    def test_while_ray_is_silent_only_the_lease_tells(self, yard: Yard, line: FaultProxy) -> None:
+        handle = yard.launch(SLEEPS)
+        line.plan("", *["drop"] * 20)
+
+        assert yard.launcher.alive(handle)
+        yard.launcher.end(handle)
+
+        line.forget()
+        yard.launcher.end(handle)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("token", [None, "of-another-cluster-" + "0" * 43], ids=["none", "wrong"])
+    def test_a_cluster_asks_for_its_token(self, connect: Connect, yard: Yard, token: str | None) -> None:
+        yard.launcher = connect(token=token)
+
+        with pytest.raises(LaunchFailed, match="RAY_AUTH_TOKEN"):
+            yard.launch(SLEEPS)
+
+    def test_what_is_no_ray_dashboard_is_told_so(self, connect: Connect, s3: S3Server, yard: Yard) -> None:
+        yard.launcher = connect(s3.url)
+
+        with pytest.raises(LaunchFailed):
+            yard.launch(SLEEPS)
+
+    def test_a_service_without_a_token_does_not_start(self, tmp_path: Path) -> None:
+        settings = settings_in(tmp_path, PURL_RAY_ADDRESS="http://127.0.0.1:8265")
+        (tmp_path / "token").write_text("from a file\n")
+
+        with pytest.raises(BadSetting, match="RAY_AUTH_TOKEN_PATH"):
+            launcher_for(settings, {})
+        with pytest.raises(BadSetting, match="RAY_AUTH_TOKEN_PATH can't be read"):
+            launcher_for(settings, {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")})
+
+        assert read_token({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}) == "from a file"
+        assert read_token({"RAY_AUTH_MODE": "disabled"}) is None
+        launcher = launcher_for(settings, {"RAY_AUTH_TOKEN": "t"})
+        assert isinstance(launcher, RayJobsLauncher)
+        launcher.close()
+        assert isinstance(launcher_for(replace(settings, ray_address="head:6379"), {}), LocalLauncher)
+
+
+class TestCode:
+    def test_it_travels_with_the_job_and_an_address_that_leads_nowhere_is_named(
+        self, head: RayHead, yard: Yard, connect: Connect
+    ) -> None:
+        """The checker is of the sent package: nothing listens where it is told to report."""
+        launcher = connect(send_code=True)
+        env = {"PURL_URL": "http://127.0.0.1:9", "PURL_CHECK": "chk", "PURL_TOKEN": "t", "PURL_CHECK_SECONDS": "60"}
+        began = time.monotonic()
+
+        handle = launcher.launch(env, module="workers.check", name=yard.name, log_path=yard.folder / "log")
+        wait_until("it gives up", lambda: not launcher.alive(handle))
+
+        assert "PURL_PUBLIC_URL" in (launcher.why_dead(handle) or "")
+        assert time.monotonic() - began < 30
+        assert str(head.job(yard.name)["runtime_env"]["working_dir"]).startswith("gcs://_ray_pkg_")  # type: ignore[index]
+
+    def test_the_same_files_make_the_same_package(self) -> None:
+        sources = code.files()
+
+        assert packed(sources) == packed(dict(sources))
+        with zipfile.ZipFile(io.BytesIO(packed(sources))) as archive:
+            assert archive.read("workers/run.py") == (ROOT / "workers/run.py").read_bytes()
+            assert {name.split("/")[0] for name in archive.namelist()} == {"purlkit", "workers"}
+
+    def test_other_code_than_the_services_is_refused(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as service:
+            with service.db.write() as session:
+                check_id, token = checks.create(session, a_spec())
+            env = {"PURL_URL": service.url, "PURL_CHECK": check_id, "PURL_TOKEN": token, "PURL_CHECK_SECONDS": "60"}
+            launcher = LocalLauncher()
+            handle = launcher.launch(
+                {**env, "PURL_CODE_SHA256": "0" * 64},
+                module="workers.check",
+                name=check_id,
+                log_path=tmp_path / "check.log",
+            )
+            wait_until("it has ended", lambda: not launcher.alive(handle))
+            launcher.end(handle)
+            with service.db.read() as session:
+                report = checks.report(session, check_id)
+
+        assert report is not None
+        assert [reason.code for reason in report.reasons] == ["code_mismatch"]
+
+
+class TestRescue:
+    """A dispatcher, a real API, and attempts on the cluster: whatever is killed, the job goes back to the queue."""
+
+    @pytest.fixture
+    def service(self, tmp_path: Path) -> Iterator[Service]:
+        with serving(tmp_path / "s", PURL_HEARTBEAT_SECONDS="0.5") as service:
+            yield service
+
+    def start(self, service: Service, launcher: RayJobsLauncher) -> tuple[Dispatcher, str]:
+        worker = "tests.programs.beating_worker"
+        dispatcher = Dispatcher(service.db, service.settings, launcher, service.store, worker=worker)
+        job_id = service.submit()["id"]
+
+        def running() -> bool:
+            dispatcher.tick()
+            return bool(service.job(job_id)["state"] == "running")
+
+        wait_until("the attempt has reported", running)
+        return dispatcher, job_id
+
+    def first_attempt(self, service: Service, dispatcher: Dispatcher, job_id: str) -> tuple[str, str]:
+        """How it ended, as soon as it has."""
+
+        def ended() -> object:
+            dispatcher.tick()
+            attempt = service.job(job_id)["attempts"][0]
+            return attempt["ended_at"] and (attempt["state"], attempt["reason"])
+
+        return wait_until("the attempt is given up", ended)  # type: ignore[return-value]
+
+    def test_a_killed_driver_does_not_wait_for_its_lease(
+        self, service: Service, head: RayHead, connect: Connect
+    ) -> None:
+        dispatcher, job_id = self.start(service, connect())
+        (driver,) = head.pids("beating_worker", sys.executable.rpartition("/")[2])
+
+        os.kill(driver, signal.SIGKILL)
+        state, reason = self.first_attempt(service, dispatcher, job_id)
+
+        assert (state, reason) == ("lost", "Ray says FAILED, JOB_ENTRYPOINT_COMMAND_ERROR")
+        self.end(service, dispatcher, job_id)
+
+    def test_a_killed_supervisor_takes_its_driver_along(
+        self, service: Service, head: RayHead, connect: Connect
+    ) -> None:
+        dispatcher, job_id = self.start(service, connect())
+        (supervisor,) = head.pids("JobSupervisor")
+
+        os.kill(supervisor, signal.SIGKILL)
+        state, reason = self.first_attempt(service, dispatcher, job_id)
+
+        assert state == "lost"
+        assert reason.startswith("Ray says FAILED")
+        self.end(service, dispatcher, job_id)
+
+    def end(self, service: Service, dispatcher: Dispatcher, job_id: str) -> None:
+        service.http.post(f"/jobs/{job_id}/cancel")
+
+        def cancelled() -> bool:
+            dispatcher.tick()
+            return bool(service.job(job_id)["state"] == "cancelled")
+
+        wait_until("it is cancelled", cancelled)
+
+    def test_when_the_whole_cluster_is_gone_the_lease_gives_the_job_back(
+        self, service: Service, head: RayHead, connect: Connect
+    ) -> None:
+        """The last one here: it takes the head away from all of them."""
+        dispatcher, job_id = self.start(service, connect())
+        head.kill()
+        dispatcher.tick()
+        assert service.job(job_id)["state"] == "running", "nothing is certain yet"
+
+        with service.db.write() as session:
+            session.execute(update(Attempt).values(lease_until=0))
+        state, reason = self.first_attempt(service, dispatcher, job_id)
+
+        assert (state, reason) == ("lost", "its lease ran out: nothing was heard from it for 60 s")
+        job = service.job(job_id)
+        assert job["state"] == "queued"
+        assert "lease ran out" in job["pending_reason"]
