@@ -333,7 +333,7 @@ def test_an_operator_sweeps_by_hand(bench: Bench) -> None:
     with bench.store.begin() as writer:
         writer.write(b"nobody's")
         sha256 = artifacts.keep(bench.db, writer).sha256
-    environ = {"PURL_DATA_DIR": str(bench.settings.data_dir), "PURL_SWEEP_GRACE_SECONDS": "0.001"}
+    environ = {**bench.environ, "PURL_SWEEP_GRACE_SECONDS": "0.001"}
 
     said = subprocess.run(
         [sys.executable, "-m", "services", "sweep"],
