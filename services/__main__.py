@@ -1,8 +1,9 @@
-"""The server's own commands: `python -m services` serves, `migrate` brings the tables up to date, `sweep` tidies up."""
+"""The server's own commands: `python -m services` serves; migrate, sweep and check are what they say."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 
 from purlkit.errors import PurlError
-from services import logs, supervisor
+from services import logs, selfcheck, supervisor
 from services.artifacts import open_store
 from services.database import Database, check_schema, unusable, upgrade
 from services.settings import Settings
@@ -21,9 +22,11 @@ from services.sweep import sweep
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=tuple(COMMANDS), default="serve")
+    parser.add_argument("command", nargs="?", choices=("check", *COMMANDS), default="serve")
     command = parser.parse_args(arguments).command
     logs.set_up("supervisor")
+    if command == "check":
+        return check()
     try:
         settings = Settings.from_environ()
         return COMMANDS[command](settings)
@@ -32,6 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DBAPIError as error:
         print(f"purl: {unusable(error)}", file=sys.stderr)
     return 1
+
+
+def check() -> int:
+    """Every finding a line of JSON; 1 if there is a fault among them."""
+    found = list(selfcheck.examine())
+    for finding in found:
+        print(json.dumps(finding))
+    return int(any(finding.get("state") == "fault" for finding in found))
 
 
 def serve(settings: Settings) -> int:

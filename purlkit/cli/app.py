@@ -252,6 +252,24 @@ def _catalog(of: str, url: str | None, json: bool) -> None:
         table(("name", "", "about"), rows)
 
 
+@app.command()
+def doctor(json: AsJson = False) -> None:
+    """What is wrong on this machine (versions, GPU, Ray, settings, database, store, port), and the remedy."""
+    with speaking():
+        from purlkit.cli import doctor as examining
+
+        found = examining.examine()
+        if json:
+            as_json(examining.as_dicts(found))
+        else:
+            for one in found:
+                print(f"{examining.MARKS[one.state]} {one.about}: {one.said}")
+                if one.remedy:
+                    print(f"    {one.remedy}")
+        if any(one.state == "fault" for one in found):
+            raise typer.Exit(Exit.REFUSED)
+
+
 def _show_check(report: dict[str, Any]) -> None:
     low, high = report["sparsity_range"] or (None, None)
     facts(
