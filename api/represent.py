@@ -89,8 +89,13 @@ def _attempt_view(attempt: tables.Attempt) -> AttemptView:
 def _result(job: tables.Job) -> ResultView | None:
     if job.result is None:
         return None
-    checkpoint = {**job.result["checkpoint"], "href": f"/jobs/{job.id}/checkpoint"}
-    return ResultView.model_validate({**job.result, "checkpoint": checkpoint})
+    href = f"/jobs/{job.id}/checkpoint"
+    points = [
+        {**point, "checkpoint": {**point["checkpoint"], "href": f"{href}?sparsity={point['target']!r}"}}
+        for point in job.result["points"]
+    ]
+    checkpoint = {**job.result["checkpoint"], "href": href}
+    return ResultView.model_validate({**job.result, "checkpoint": checkpoint, "points": points})
 
 
 def _links(job: tables.Job) -> Links:

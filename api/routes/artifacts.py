@@ -13,10 +13,8 @@ from api.downloads import send
 from api.errors import Problem
 from api.represent import artifact_view, episode_view
 from api.schemas import ArtifactView, EpisodeView, Listing, Page
-from purlkit.results import CHECKPOINT
 from services import artifacts, episodes, jobs
 from services.errors import NotFound
-from services.states import JobState
 
 router = APIRouter(prefix="/jobs", tags=["results"])
 
@@ -67,13 +65,31 @@ def download(job_id: str, name: str, request: Request, db: DatabaseDep, store: S
 
 
 @router.head("/{job_id}/checkpoint", include_in_schema=False)
-@router.get(
-    "/{job_id}/checkpoint", summary="The winner's pruned.safetensors", response_class=Response, responses=_DOWNLOAD
-)
-def checkpoint(job_id: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
-    """Takes Range, If-Range and If-None-Match."""
+@router.get("/{job_id}/checkpoint", summary="A winner's pruned network", response_class=Response, responses=_DOWNLOAD)
+def checkpoint(
+    job_id: str,
+    request: Request,
+    db: DatabaseDep,
+    store: StoreDep,
+    sparsity: Annotated[float | None, Query(description="which of several targets, as the spec names it")] = None,
+) -> Response:
+    """Without `sparsity` that of the highest target that meets the accuracy target, else of the lowest.
+
+    Takes Range, If-Range and If-None-Match.
+    """
     with db.read() as session:
         job = jobs.get(session, job_id)
-        if job.state is not JobState.SUCCEEDED:
+        if job.result is None:
             raise Problem(404, "no_checkpoint", f"the job is {job.state}: a checkpoint is there once it has succeeded")
-    return download(job_id, CHECKPOINT, request, db, store)
+        name = _checkpoint_name(job.result, sparsity)
+    return download(job_id, name, request, db, store)
+
+
+def _checkpoint_name(result: dict[str, Any], sparsity: float | None) -> str:
+    if sparsity is None:
+        return str(result["checkpoint"]["name"])
+    names = {point["target"]: point["checkpoint"]["name"] for point in result["points"]}
+    if sparsity not in names:
+        targets = ", ".join(f"{target:g}" for target in names)
+        raise Problem(404, "no_checkpoint", f"the job has no such target sparsity: ask for one of {targets}")
+    return str(names[sparsity])

@@ -17,6 +17,7 @@ from purlkit.results.calls import (
 )
 from purlkit.results.outcome import (
     CHECKPOINT,
+    EPISODES,
     LOG,
     POLICY,
     RESULT,
@@ -26,15 +27,22 @@ from purlkit.results.outcome import (
     Episode,
     EpisodeKind,
     Fraction,
+    Front,
+    Headline,
     Layer,
     LayerReport,
+    MatchedReport,
+    Point,
+    RaceReport,
     Result,
     Winner,
+    of_target,
 )
 from purlkit.results.reports import CheckReport, ErrorReport
 
 __all__ = [
     "CHECKPOINT",
+    "EPISODES",
     "LOG",
     "POLICY",
     "RESULT",
@@ -51,16 +59,22 @@ __all__ = [
     "ErrorReport",
     "Finish",
     "Fraction",
+    "Front",
+    "Headline",
     "Heartbeat",
     "HeartbeatAnswer",
     "Layer",
     "LayerReport",
+    "MatchedReport",
     "Outcome",
     "Phase",
+    "Point",
     "Progress",
+    "RaceReport",
     "Result",
     "SavedWork",
     "Winner",
     "WorkerEvent",
     "WorkerEvents",
+    "of_target",
 ]

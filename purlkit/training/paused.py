@@ -37,7 +37,7 @@ def go_on(paused: Paused, optimizer: torch.optim.Optimizer, order: torch.Generat
         if key.startswith("moment/"):
             _, index, name = key.split("/")
             parameter = parameters[int(index)]
-            # In the layout of the parameter: another one would be added up by other instructions, which round elsewhere.
+            # In the parameter's layout: another is added up by other instructions, which may round elsewhere.
             moment = tensor.clone() if tensor.dim() == 0 else torch.empty_like(parameter).copy_(tensor)
             optimizer.state[parameter][name] = moment
     order.set_state(paused.tensors["generator/order"])

@@ -28,9 +28,13 @@ def with_dropout() -> nn.Module:
 
 def by_a_file(model: nn.Module, paused: Paused) -> tuple[nn.Module, Paused]:
     """Another copy of the network, and the rest as it comes back from safetensors."""
+
+    def stored(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return checkpoint.from_bytes(checkpoint.to_bytes(tensors, metadata={}))[0]
+
     other = copy.deepcopy(model)
-    checkpoint.load_into(other, checkpoint.from_bytes(checkpoint.to_bytes(checkpoint.tensors_of(model), metadata={}))[0])
-    return other, Paused(paused.epochs, checkpoint.from_bytes(checkpoint.to_bytes(paused.tensors, metadata={}))[0])
+    checkpoint.load_into(other, stored(checkpoint.tensors_of(model)))
+    return other, Paused(paused.epochs, stored(paused.tensors))
 
 
 @pytest.mark.parametrize("build", [lambda: digits_net(width=4), with_dropout], ids=["channels-last", "dropout"])
