@@ -62,13 +62,13 @@ def plan(race: Race, kinds: Sequence[str], *, epochs: int, images: int) -> Plan:
 
 
 def going_on(race: Race, standings: Sequence[Standing]) -> list[int]:
-    """Who goes on, by index: the best of each kind, then the others by rank.
+    """Who goes on, by index: the best search and the best naive method, then the others by rank.
 
-    More right answers rank higher, of equals the cheaper, then the one named first. The best of each kind stays, for
-    it is between them that the verdict is.
+    More right answers rank higher, of equals the cheaper, then the one named first. Those two stay whatever their rank,
+    for the verdict is between them; with random search in the race there is a place more, so the best of all stays too.
     """
     by_rank = sorted(range(len(standings)), key=lambda i: (-standings[i].correct, standings[i].cost, i))
-    best = {standings[i].kind: i for i in reversed(by_rank)}
+    best = {standings[i].kind: i for i in reversed(by_rank) if standings[i].kind != "random"}
     count = _going_on(race, [standing.kind for standing in standings], len(standings))
     others = [i for i in by_rank if i not in best.values()]
     return sorted([*best.values(), *others[: count - len(best)]])

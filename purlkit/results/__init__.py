@@ -38,7 +38,7 @@ from purlkit.results.outcome import (
     Winner,
     of_target,
 )
-from purlkit.results.reports import CheckReport, ErrorReport
+from purlkit.results.reports import CheckReport, ErrorReport, PhaseCost
 
 __all__ = [
     "CHECKPOINT",
@@ -68,6 +68,7 @@ __all__ = [
     "MatchedReport",
     "Outcome",
     "Phase",
+    "PhaseCost",
     "Point",
     "Progress",
     "RaceReport",
