@@ -101,6 +101,30 @@ def test_stages_rise_to_the_target() -> None:
     assert spec.fingerprint != spec_of().fingerprint
 
 
+def test_several_targets() -> None:
+    spec = spec_of(targets={"sparsity": [0.5, 0.9], "max_drop": 0.01})
+
+    assert spec.points == spec.sparsities == (0.5, 0.9)
+    assert (spec.at(0.9).target, spec.at(0.9).targets.max_drop) == (0.9, 0.01)
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert spec_of(targets={"sparsity": [0.9]}).fingerprint == spec_of().fingerprint != spec.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "message"),
+    [([0.9, 0.5], "rise strictly"), ([0.5, 0.5], "rise strictly"), ([], "at least 1"), ([0.5, 1.0], "less than 1")],
+)
+def test_targets_that_make_no_curve_are_refused(sparsity: list[float], message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as refused:
+        spec_of(targets={"sparsity": sparsity})
+    assert [error["loc"][:2] for error in refused.value.errors()] == [("targets", "sparsity")]
+
+
+def test_stages_lead_to_one_target() -> None:
+    with pytest.raises(ValidationError, match="give one sparsity"):
+        spec_of(targets={"sparsity": [0.5, 0.9]}, stages=[0.5, 0.9])
+
+
 def test_a_single_stage_is_the_job_without_stages() -> None:
     assert spec_of(stages=[0.9]) == spec_of()
 
