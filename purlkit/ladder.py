@@ -26,7 +26,7 @@ class Plan:
     rungs: tuple[Rung, ...]
     finalists: int
     seeds: int
-    images: int  # what comparing costs beside the winner's own full run
+    images: int  # what comparing costs at most, beside the winner's own full run
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,63 +75,83 @@ class LastLook:
         return accuracy(self._model, self._test, self._job.link.tick)
 
 
-def checked(job: Attempt, dense: Dense, test: LastLook, outcome: Outcome, target: float, epoch_images: int) -> Checked:
-    """Writes the winner, has another process read it back, and puts the verdict into words."""
-    spec, final = job.spec.at(target), outcome.final
-    path = write_checkpoint(job, dense, final, target)
-    seen = verified(job, path, final.runs[0], test.after(final.runs[0]))
-    sparsity = (seen.weights - seen.kept) / seen.weights
-    reason = why_not_met(spec, sparsity=sparsity, accuracy=seen.accuracy, dense=test.dense, mask=final.entrant.mask)
+def checked(
+    job: Attempt, dense: Dense, test: LastLook, outcomes: Sequence[Outcome], epoch_images: int
+) -> list[Checked]:
+    """Writes every winner, has another process read all of them back, and puts the verdicts into words."""
+    targets = job.spec.points
+    paths = [job.scratch / of_target(CHECKPOINT, target, len(targets)) for target in targets]
+    digests = []
+    for path, outcome in zip(paths, outcomes, strict=True):
+        content = checkpoint.to_bytes(outcome.final.runs[0].tensors, metadata=_metadata(job, dense, outcome.final))
+        digests.append(checkpoint.sha256(content))
+        write(path, content)
+    seen = _seen_again(job, paths)
+    told = []
+    for target, path, sha256, file, outcome in zip(targets, paths, digests, seen, outcomes, strict=True):
+        verify(job.spec, file, sha256, outcome.final.runs[0], test.after(outcome.final.runs[0]))
+        told.append(_told(job.spec.at(target), dense, test, outcome, path, file, epoch_images))
+    return told
+
+
+def write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _seen_again(job: Attempt, paths: Sequence[Path]) -> list[Seen]:
+    look = Look(
+        spec=job.spec.model_dump_json(),
+        paths=tuple(map(str, paths)),
+        datasets_dir=str(job.datasets_dir),
+        device=job.device,
+        threads=torch.get_num_threads(),
+    )
+    return seen_by_another(look, on_batch=job.link.tick)
+
+
+def verify(spec: JobSpec, seen: Seen, sha256: str, run: Run, accuracy: float) -> None:
+    """Bytes, zeros and accuracy of the very file that will be published; a difference fails the job."""
+    model = models.build_for(spec)
+    checkpoint.load_into(model, run.tensors)
+    counted = Mask.from_weights(prunable_layers(model))
+    _compare("number of weights that are not zero", seen.kept, counted.kept)
+    _compare("mask", seen.mask_sha256, counted.sha256)
+    _compare("test accuracy", seen.accuracy, accuracy)
+    _compare("sha256", seen.sha256, sha256)
+
+
+def _told(
+    spec: JobSpec, dense: Dense, test: LastLook, outcome: Outcome, path: Path, seen: Seen, epoch_images: int
+) -> Checked:
+    final = outcome.final
+    reason = why_not_met(spec, sparsity=seen.sparsity, accuracy=seen.accuracy, dense=test.dense, weights=seen.weights)
     point = Point(
-        target=target,
+        target=spec.target,
         winner=Winner(method=final.entrant.method, variant=final.entrant.variant),
-        verdict=_verdict(spec, outcome, test, sparsity, epoch_images),
+        verdict=_verdict(spec, outcome, test, seen.sparsity, epoch_images),
         targets_met=reason is None,
         reason=reason,
-        sparsity=sparsity,
+        sparsity=seen.sparsity,
         accuracy=Accuracy(dense=test.dense, pruned=test.before_tuning(final), fine_tuned=seen.accuracy),
         checkpoint=CheckpointRef(name=path.name, sha256=seen.sha256, bytes=path.stat().st_size),
         race=_race(spec, outcome, epoch_images),
         matched=_matched(outcome, test),
     )
-    candidates = tuple(_candidate(placed, target, dense, test, epoch_images) for placed in outcome.placed)
+    candidates = tuple(_candidate(placed, spec.target, dense, test, epoch_images) for placed in outcome.placed)
     alphas = {p.entrant.name: p.entrant.alphas for p in outcome.placed if p.entrant.alphas is not None}
     return Checked(point, candidates, path, alphas)
 
 
-def write_checkpoint(job: Attempt, dense: Dense, final: Placed, target: float) -> Path:
-    mask = final.entrant.mask
-    metadata = {
+def _metadata(job: Attempt, dense: Dense, final: Placed) -> dict[str, str]:
+    return {
         "format": "purl-1",
         "spec_fingerprint": job.spec.fingerprint,
         "model": job.spec.model.model_dump_json(include={"name", "kwargs"}),
         "dense_sha256": dense.sha256,
-        "sparsity": repr(mask.sparsity),
-        "prunable_weights": str(mask.total),
+        "sparsity": repr(final.entrant.mask.sparsity),
+        "prunable_weights": str(final.entrant.mask.total),
         "method": final.entrant.method,
     }
-    path = job.scratch / of_target(CHECKPOINT, target, len(job.spec.points))
-    path.write_bytes(checkpoint.to_bytes(final.runs[0].tensors, metadata=metadata))
-    return path
-
-
-def verified(job: Attempt, path: Path, run: Run, measured: float) -> Seen:
-    """Zeros and accuracy from the very bytes that will be published; a difference to `run` fails the job."""
-    model = models.build_for(job.spec)
-    checkpoint.load_into(model, run.tensors)
-    counted = Mask.from_weights(prunable_layers(model))
-    look = Look(
-        spec=job.spec.model_dump_json(),
-        path=str(path),
-        datasets_dir=str(job.datasets_dir),
-        device=job.device,
-        threads=torch.get_num_threads(),
-    )
-    seen = seen_by_another(look, on_batch=job.link.tick)
-    _compare("number of weights that are not zero", seen.kept, counted.kept)
-    _compare("mask", seen.mask_sha256, counted.sha256)
-    _compare("test accuracy", seen.accuracy, measured)
-    return seen
 
 
 def _compare(what: str, now: object, before: object) -> None:
@@ -139,7 +159,7 @@ def _compare(what: str, now: object, before: object) -> None:
         raise VerificationFailed(f"the {what} of the written checkpoint is {now!r}, but {before!r} was measured before")
 
 
-def why_not_met(spec: JobSpec, *, sparsity: float, accuracy: float, dense: float, mask: Mask) -> str | None:
+def why_not_met(spec: JobSpec, *, sparsity: float, accuracy: float, dense: float, weights: int) -> str | None:
     """None where the targets are met. Judged on the test split, once, at the end."""
     targets, reasons = spec.targets, []
     lowest = targets.accuracy if targets.accuracy is not None else 0.0
@@ -148,7 +168,7 @@ def why_not_met(spec: JobSpec, *, sparsity: float, accuracy: float, dense: float
     if accuracy < lowest:
         reasons.append(f"test accuracy {accuracy:.4f} is under the {lowest:.4f} asked for")
     if abs(sparsity - spec.target) > SPARSITY_TOLERANCE:
-        reasons.append(_why_not_as_sparse(spec.target, sparsity, mask.total))
+        reasons.append(_why_not_as_sparse(spec.target, sparsity, weights))
     return "; ".join(reasons) or None
 
 

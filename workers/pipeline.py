@@ -64,10 +64,7 @@ def prune(job: Attempt) -> Finish:
 
     job.enter(Phase.VERIFY)
     test = LastLook(job, dense, splits.test)
-    proven = [
-        checked(job, dense, test, each.outcome, target, len(splits.train))
-        for target, each in zip(spec.points, reached, strict=True)
-    ]
+    proven = checked(job, dense, test, [each.outcome for each in reached], len(splits.train))
     result = publish.result_of(
         job,
         dense,

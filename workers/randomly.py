@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,33 +29,34 @@ from workers.race import POLL_SECONDS, Track
 from workers.tuning import Entrant
 
 SAVED = "random"
+PORTIONS = 4  # for each runner, so that none waits long for another
 Score = tuple[float, float]  # accuracy, seconds
 
 
-class Scorer:
-    """An actor with the dense network, the retraining subset and the reward images."""
-
-    def __init__(self, spec_json: str, dense: dict[str, Tensor], datasets_dir: str, pulse: Any) -> None:
-        self.spec = JobSpec.model_validate_json(spec_json)
-        torch.set_num_threads(max(1, int(self.spec.resources.cpus_per_runner)))
-        device = "cuda" if self.spec.resources.gpus_per_runner > 0 else "cpu"
-        splits = datasets.load(self.spec.data, Path(datasets_dir), device=device).without_test()
-        model = models.build_for(self.spec).to(device)
-        checkpoint.load_into(model, dense)
-        self.layers = prunable_layers(model)
-        search = self.spec.search
-        self.worth = by_reward_split(
-            model,
-            splits.with_reward_images(search.reward_images),
-            search.retrain,
-            seed=self.spec.seed,
-            on_batch=lambda: pulse.tick.remote(),
-        )
-
-    def score(self, policy: Sequence[float]) -> Score:
+def scores_of(
+    spec_json: str, dense: dict[str, Tensor], policies: Mapping[int, Sequence[float]], datasets_dir: str, pulse: Any
+) -> dict[int, Score]:
+    """Runs as a Ray task: what each of some policies is worth."""
+    spec = JobSpec.model_validate_json(spec_json)
+    torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
+    device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
+    splits = datasets.load(spec.data, Path(datasets_dir), device=device).without_test()
+    model = models.build_for(spec).to(device)
+    checkpoint.load_into(model, dense)
+    layers = prunable_layers(model)
+    worth = by_reward_split(
+        model,
+        splits.with_reward_images(spec.search.reward_images),
+        spec.search.retrain,
+        seed=spec.seed,
+        on_batch=lambda: pulse.tick.remote(),
+    )
+    scores = {}
+    for index, policy in policies.items():
         began = time.monotonic()
-        reached = self.worth(mask_of(self.spec, self.layers, policy).mask)
-        return reached, time.monotonic() - began
+        reached = worth(mask_of(spec, layers, policy).mask)
+        scores[index] = reached, time.monotonic() - began
+    return scores
 
 
 def mask_of(spec: JobSpec, layers: Sequence[PrunableLayer], policy: Sequence[float]) -> PolicyMask:
@@ -65,14 +66,7 @@ def mask_of(spec: JobSpec, layers: Sequence[PrunableLayer], policy: Sequence[flo
 def best_of_random(track: Track, dense: Dense) -> Entrant:
     spec, search = track.spec, track.spec.search
     policies = list(draw(search.alphas, len(dense.layers), search.episodes, derive(spec.seed, "random")))
-    content = track.saved(SAVED)
-    scores: dict[int, Score] = {int(i): tuple(s) for i, s in json.loads(content).items()} if content else {}
-
-    def on_score(index: int, score: Score) -> None:
-        scores[index] = score
-        track.save(SAVED, json.dumps(scores).encode())
-
-    _score(track, {i: policy for i, policy in enumerate(policies) if i not in scores}, on_score)
+    scores = _scores(track, policies)
     best = max(range(len(policies)), key=lambda index: (scores[index][0], -index))
     policy = mask_of(spec, dense.layers, policies[best])
     return Entrant(
@@ -86,24 +80,24 @@ def best_of_random(track: Track, dense: Dense) -> Entrant:
     )
 
 
-def _score(track: Track, waiting: dict[int, Sequence[float]], on_score: Callable[[int, Score], None]) -> None:
-    """Each policy by whichever scorer is free; a scorer that dies is started again and tries its policy again."""
+def _scores(track: Track, policies: Sequence[Sequence[float]]) -> dict[int, Score]:
+    """Of every policy, in portions that are saved as they end."""
+    content = track.saved(SAVED)
+    scores: dict[int, Score] = {int(i): tuple(score) for i, score in json.loads(content).items()} if content else {}
+    waiting = {index: policy for index, policy in enumerate(policies) if index not in scores}
     resources = track.spec.resources
-    actor = ray.remote(
-        num_cpus=resources.cpus_per_runner, num_gpus=resources.gpus_per_runner, max_restarts=3, max_task_retries=3
-    )(Scorer)
-    told = track.spec.model_dump_json(), track.dense, str(track.datasets_dir), track.pulse
-    idle = [actor.remote(*told) for _ in range(min(resources.env_runners, len(waiting)))]
-    busy: dict[Any, tuple[int, Any]] = {}
-    while waiting or busy:
-        while waiting and idle:
-            index, scorer = min(waiting), idle.pop()
-            busy[scorer.score.remote(waiting.pop(index))] = index, scorer
+    portions = PORTIONS * resources.env_runners
+    task = ray.remote(num_cpus=resources.cpus_per_runner, num_gpus=resources.gpus_per_runner)(scores_of)
+    told = track.spec.model_dump_json(), track.dense
+    running = [
+        task.remote(*told, {i: waiting[i] for i in portion}, str(track.datasets_dir), track.pulse)
+        for portion in (list(waiting)[start::portions] for start in range(portions))
+        if portion
+    ]
+    while running:
         track.on_wait()
-        ready, _ = ray.wait(list(busy), num_returns=1, timeout=POLL_SECONDS)
+        ready, running = ray.wait(running, num_returns=1, timeout=POLL_SECONDS)
         for reference in ready:
-            index, scorer = busy.pop(reference)
-            idle.append(scorer)
-            on_score(index, ray.get(reference))
-    for scorer in idle:
-        ray.kill(scorer)
+            scores |= ray.get(reference)
+            track.save(SAVED, json.dumps(scores).encode())
+    return scores

@@ -70,7 +70,7 @@ def test_a_lead_within_chance_ships_the_naive_method_and_says_so() -> None:
 
     assert choice.winner is naive
     assert said(choice).startswith(
-        "LAMP ships at 90.0 % sparsity: no demonstrated gain of PuRL's best episode over it (a lead of +1.0 ± 2.0 points"
+        "LAMP ships at 90.0 % sparsity: no demonstrated gain of PuRL's best episode over it (a lead of +1.0 ± 2.0"
     )
 
 
