@@ -57,7 +57,7 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None) -> CheckRepor
     search = spec.search
     costs = []
     if not reasons and splits is not None:
-        rate = seconds_per_image(model, catalog.dataset(spec.data.name).shape)
+        rate = seconds_per_image(models.build_for(spec), catalog.dataset(spec.data.name).shape)
         costs = phase_costs(spec, layers=len(layers), splits=splits.sizes, seconds_per_image=rate)
     return CheckReport(
         runnable=not reasons,

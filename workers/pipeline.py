@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import ray
 
 from purlkit.agent.relabel import relabelled
+from purlkit.agent.replay import Step
 from purlkit.check import check
 from purlkit.errors import Impossible
 from purlkit.results import Episode, Finish, Phase
@@ -110,13 +111,6 @@ def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequ
     if (finished := job.saved(over)) is not None:
         return Found.from_bytes(finished)
     target = target_accuracy(job.spec, dense.reward_accuracy)
-    settings = stage.spec.search
-    memory = [
-        step
-        for episode in before
-        if settings.warm_start and episode.kind == "search"
-        for step in relabelled(episode, stage.weights, settings, target_accuracy=target, target_sparsity=stage.target)
-    ]
     found = search(
         stage,
         target_accuracy=target,
@@ -128,10 +122,18 @@ def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequ
             on_state=lambda state: job.link.save(going_on, state),
             on_wait=lambda: job.alive(pulse.read()),
         ),
-        memory=memory,
+        memory=_memory(stage, before, target),
     )
     job.link.save(over, found.to_bytes())
     return found
+
+
+def _memory(stage: Stage, before: Sequence[Episode], target_accuracy: float) -> list[Step]:
+    """What the searches for other targets went through, as this one would have seen it."""
+    settings = stage.spec.search
+    targets = {"target_accuracy": target_accuracy, "target_sparsity": stage.target}
+    searched = [episode for episode in before if settings.warm_start and episode.kind == "search"]
+    return [step for episode in searched for step in relabelled(episode, stage.weights, settings, **targets)]
 
 
 def target_accuracy(spec: JobSpec, dense: float) -> float:

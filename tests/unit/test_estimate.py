@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from purlkit.checkpoint import fingerprint
 from purlkit.estimate import phase_costs, seconds_per_image
 from purlkit.spec import JobSpec
 from tests.unit.networks import digits_net
@@ -66,9 +65,8 @@ def test_the_control_costs_as_much_as_the_search() -> None:
     assert more == 600_000 + 2 * 10_000
 
 
-def test_the_rate_is_measured_and_the_model_left_alone() -> None:
-    model = digits_net(width=4)
-    before, threads = fingerprint(model), torch.get_num_threads()
+def test_the_rate_is_measured_on_one_thread() -> None:
+    threads = torch.get_num_threads()
 
-    assert 0 < seconds_per_image(model, (1, 8, 8)) < 1
-    assert (fingerprint(model), torch.get_num_threads()) == (before, threads)
+    assert 0 < seconds_per_image(digits_net(width=4), (1, 8, 8)) < 1
+    assert torch.get_num_threads() == threads

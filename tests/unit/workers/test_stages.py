@@ -15,7 +15,7 @@ from purlkit.results import Episode
 from purlkit.seeds import derive, stage_seed
 from purlkit.spec import JobSpec
 from purlkit.zoo import models
-from workers import stages
+from workers import pipeline, stages
 from workers.candidates import best_episode, mean_policy
 from workers.dense import Dense
 from workers.search import Found
@@ -182,3 +182,16 @@ def test_what_was_found_survives_its_bytes() -> None:
 
     assert Found.from_bytes(before.to_bytes()) == before
     assert before.device_seconds == 2.0
+
+
+def test_a_warm_search_remembers_the_episodes_of_the_targets_before_and_no_greedy_walk() -> None:
+    settings = CURVE.search.model_copy(update={"warm_start": True})
+    warm = stages.first(CURVE.model_copy(update={"search": settings}), dense_net(), 1)
+    [greedy] = found(1, 2, 3).greedy
+    before = [greedy, greedy.model_copy(update={"kind": "search"})]
+
+    steps = pipeline._memory(warm, before, 0.5)
+
+    # Accuracy as asked for; 0.5 of 0.8 sparse.
+    assert [(step.action, step.reward) for step in steps] == [(action, pytest.approx(-0.375)) for action in (1, 2, 3)]
+    assert pipeline._memory(stages.first(CURVE, dense_net(), 1), before, 0.5) == []
