@@ -75,8 +75,9 @@ def _finding(choice: Choice, search: Contender, rival: Contender, lead: Paired, 
     if choice.missed:
         stayed = _percent(search.sparsity)
         return f"{other} ships at {at} sparsity: {searched} reached only {stayed} and can't be compared"
-    if lead.low > 0 and choice.winner is search:
-        return f"{searched} beat {other} by {_points(lead.lead, lead.margin)} at {at} sparsity ({how}) and ships"
+    if choice.winner is search:
+        verb = "beat" if lead.low > 0 else "is ahead of"  # ahead: another finalist is what beat the cheaper ones
+        return f"{searched} {verb} {other} by {_points(lead.lead, lead.margin)} at {at} sparsity ({how}) and ships"
     if lead.high < 0:
         return f"{other} beat {searched} by {_points(-lead.lead, lead.margin)} at {at} sparsity ({how}) and ships"
     return (

@@ -130,6 +130,8 @@ class JobSpec(Record):
             raise ValueError("baselines: name each method once")
         if self.minimum_threshold is not None and "global-mt" not in self.baselines:
             raise ValueError("minimum_threshold is a setting of global-mt: name that in baselines, or leave it out")
+        if self.race.matched and not set(self.baselines) - {"random"}:
+            raise ValueError("race.matched trains a naive method on: name one in baselines, beside random")
         if self.resources.env_runners > self.search.lookahead:
             raise ValueError(
                 f"resources.env_runners is {self.resources.env_runners} but search.lookahead is "

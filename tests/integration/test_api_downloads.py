@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from purlkit.results import CheckpointRef, Finish, Outcome
+from services.testing import a_blob, a_result
 from tests.integration.over_http import Service, assert_problem, serving
 
 DATA = bytes(range(256)) * 5000  # some pieces long
@@ -114,6 +116,41 @@ def test_the_headers_alone(finished: Service, path: str) -> None:
 @pytest.mark.parametrize("name", ["policy.json", ".hidden", "..%2f..%2fpurl.db", "%00", "n" * 101])
 def test_a_file_that_is_not_there(finished: Service, path: str, name: str) -> None:
     assert_problem(finished.http.get(path.replace("checkpoint", f"artifacts/{name}")), 404, "not_found")
+
+
+def two_targets(sparse: bytes, dense: bytes) -> Finish:
+    """A result of two targets, whose headline is the first's."""
+    result = a_result(a_blob(sparse))
+    [point] = result.points
+    refs = {
+        target: CheckpointRef(name=f"pruned-{target}.safetensors", sha256=a_blob(data).sha256, bytes=len(data))
+        for target, data in ((0.5, dense), (0.9, sparse))
+    }
+    points = tuple(point.model_copy(update={"target": target, "checkpoint": ref}) for target, ref in refs.items())
+    told = result.model_copy(update={"points": points, "checkpoint": refs[0.9]})
+    return Finish(outcome=Outcome.SUCCEEDED, result=told, artifacts=tuple(ref.name for ref in refs.values()))
+
+
+def test_each_of_several_targets_has_a_checkpoint(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        job_id = service.submit()["id"]
+        worker = service.claim()
+        finish = two_targets(b"sparse", b"dense")
+        worker.stage("pruned-0.9.safetensors", b"sparse")
+        assert_problem(worker.finish(finish), 422, "invalid_finish")  # the other one is missing
+        worker.stage("pruned-0.5.safetensors", b"dense")
+        assert worker.finish(finish).status_code == 200
+
+        job = service.http.get(f"/jobs/{job_id}").json()
+        hrefs = {point["target"]: point["checkpoint"]["href"] for point in job["result"]["points"]}
+        assert {target: service.http.get(href).content for target, href in hrefs.items()} == {
+            0.5: b"dense",
+            0.9: b"sparse",
+        }
+        assert service.http.get(job["result"]["checkpoint"]["href"]).content == b"sparse"
+        missing = service.http.get(f"/jobs/{job_id}/checkpoint?sparsity=0.7")
+        assert_problem(missing, 404, "no_checkpoint")
+        assert missing.json()["detail"].endswith("ask for one of 0.5, 0.9")
 
 
 def test_a_large_file_is_never_held_whole(tmp_path: Path) -> None:

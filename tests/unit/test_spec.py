@@ -145,6 +145,12 @@ def test_other_stages_are_refused_by_name(stages: list[float], message: str) -> 
     assert [error["loc"] for error in refused.value.errors()] == [("stages",)]
 
 
+def test_the_control_needs_a_naive_method() -> None:
+    with pytest.raises(ValidationError, match="name one in baselines"):
+        spec_of(race={"matched": True}, baselines=["random"])
+    assert spec_of(race={"matched": True}).race.matched
+
+
 def test_images_of_a_search() -> None:
     walks = [(1, 2, 3), (1,)]
 

@@ -74,6 +74,14 @@ def test_a_lead_within_chance_ships_the_naive_method_and_says_so() -> None:
     )
 
 
+def test_a_search_that_ships_without_beating_its_rival_itself_is_only_called_ahead() -> None:
+    search, rival = contender("purl", right(0.92)), contender("random", right(0.91))
+
+    choice = Choice(search, search, rival, paired_lead(search.right, rival.right))
+
+    assert said(choice).startswith("PuRL is ahead of random search by 1.0 ± 2.0 points")
+
+
 def test_a_naive_lead_beyond_chance_is_called_a_win() -> None:
     choice = choose([contender("purl", right(0.5)), contender("lamp", right(0.9))], 0.9)
 
