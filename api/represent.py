@@ -101,10 +101,17 @@ def _progress(job: tables.Job) -> Progress | None:
 
 
 def _result(job: tables.Job) -> tables.Json | None:
+    """With the addresses of its checkpoints; what another version stored may lack points."""
     checkpoint = job.result and job.result.get("checkpoint")
     if not job.result or not isinstance(checkpoint, dict):
         return job.result
-    return {**job.result, "checkpoint": {**checkpoint, "href": f"/jobs/{job.id}/checkpoint"}}
+    href = f"/jobs/{job.id}/checkpoint"
+    points = [
+        {**point, "checkpoint": {**point["checkpoint"], "href": f"{href}?sparsity={point['target']!r}"}}
+        for point in job.result.get("points", ())
+    ]
+    told = {"checkpoint": {**checkpoint, "href": href}}
+    return {**job.result, **told, **({"points": points} if points else {})}
 
 
 def _links(job: tables.Job) -> Links:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from purlkit.results import CheckpointRef, CheckReport, Episode, ErrorReport, Progress, Result
+from purlkit.results import CheckpointRef, CheckReport, Episode, ErrorReport, Point, Progress, Result
 from purlkit.spec import JobSpec
 from services.states import AttemptState, JobState
 
@@ -43,8 +43,13 @@ class CheckpointView(CheckpointRef):
     href: str
 
 
+class PointView(Point):
+    checkpoint: CheckpointView
+
+
 class ResultView(Result):
     checkpoint: CheckpointView
+    points: tuple[PointView, ...] = Field(strict=False, description="one for each target sparsity")
 
 
 class Links(BaseModel):

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,12 +26,21 @@ JOB: dict[str, Any] = {
     "name": "demo",
     "model": {"name": "digits-resnet"},
     "targets": {"sparsity": 0.90},
-    "baselines": ["global"],
+    # Enough for three full fine-tunes of each finalist: a few seconds on these small images.
+    "race": {"budget": 100_000},
 }
 START_SECONDS = 60  # the service itself needs about 3
 JOB_SECONDS = 900  # the job needs about 2 minutes on 2 cores: past this it hangs
 STOP_SECONDS = 90  # longer than the service's own limit for stopping
-TITLES = {"purl": "PuRL", "global": "global magnitude"}
+TITLES = {
+    "purl-mean": "PuRL, mean policy",
+    "purl-best": "PuRL, best episode",
+    "uniform": "uniform",
+    "global": "global magnitude",
+    "global-mt": "global, minimum",
+    "lamp": "LAMP",
+    "random": "random search",
+}
 
 
 class Amiss(Exception):
@@ -157,9 +167,8 @@ class ProgressLine:
         if type == "phase":
             self.close()
             say(f"phase: {data['phase']}")
-        elif type == "candidate":
-            self.close()
-            say(f"fine-tuned {TITLES[data['method']]}: {data['accuracy']:.1%} at {data['sparsity']:.1%} sparsity")
+        elif type == "rung":
+            self.rung(data)
         elif type == "attempt" and data.get("state") not in (None, "launching", "running", "succeeded"):
             self.close()
             say(f"attempt {data.get('number')}: {data['state']} ({data.get('reason')})")
@@ -181,10 +190,21 @@ class ProgressLine:
         elif done == 1 or done % 5 == 0:
             print(text, flush=True)
 
+    def rung(self, data: dict[str, Any]) -> None:
+        rows = sorted(data["candidates"], key=lambda row: -row["select_accuracy"])
+        seeds = "" if data["seeds"] == 1 else f", mean of {data['seeds']} seeds"
+        say(f"  after {data['epochs']} of {data['of_epochs']} epochs, on the select split{seeds}:")
+        for row in rows:
+            say(f"    {row['select_accuracy']:6.1%}  {title(row)}{'' if row['goes_on'] else ' (out)'}")
+
     def close(self) -> None:
         if self.drawn:
             print()
             self.drawn = False
+
+
+def title(candidate: dict[str, Any]) -> str:
+    return TITLES["-".join(filter(None, (candidate["method"], candidate["variant"])))]
 
 
 def download(http: httpx.Client, job: dict[str, Any], folder: Path) -> Path:
@@ -232,23 +252,29 @@ def measure_again(path: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 def show(job: dict[str, Any], checked: dict[str, Any], path: Path, seconds: float) -> None:
     result = job["result"]
-    head = f"{'':18} {'sparsity':>9} {'pruned':>8} {'fine-tuned':>11} {'images seen':>12} {'seconds':>8}"
+    head = f"{'':18} {'sparsity':>9} {'pruned':>8} {'fine-tuned':>11} {'epochs':>8} {'images seen':>12} {'seconds':>8}"
     print(f"\n{head}\n{'-' * len(head)}")
     dense = result["accuracy"]["dense"]
-    print(f"{'dense':18} {0:9.2%} {dense:8.1%} {dense:11.1%} {'':>12} {'':>8}")
-    for candidate in result["candidates"]:
+    print(f"{'dense':18} {0:9.2%} {'':>8} {dense:11.1%}")
+    for candidate in sorted(result["candidates"], key=lambda each: (-each["epochs"], -each["accuracy"])):
+        epochs = f"{candidate['seeds']} × {candidate['epochs']}"
         print(
-            f"{TITLES[candidate['method']]:18} {candidate['sparsity']:9.2%} {candidate['accuracy_pruned']:8.1%} "
-            f"{candidate['accuracy']:11.1%} {candidate['images_seen']:12,} {candidate['seconds']:8.1f}"
+            f"{title(candidate):18} {candidate['sparsity']:9.2%} {candidate['accuracy_pruned']:8.1%} "
+            f"{candidate['accuracy']:11.1%} {epochs:>8} {candidate['images_seen']:12,} "
+            f"{candidate['device_seconds']:8.1f}"
         )
-    print(f"(test split of {result['splits']['test']} images; the search's cost is in PuRL's images and seconds)")
+    splits = result["splits"]
+    print(
+        f"(pruned: {splits['select']} images of the select split, which alone decides; fine-tuned: {splits['test']} of "
+        f"the test split, read once at the end)"
+    )
     print(
         f"\nmeasured again from {path}: {checked['zeros']:,} of {checked['total']:,} weights are zero "
         f"({checked['zeros'] / checked['total']:.2%}), test accuracy {checked['accuracy']:.1%}"
     )
     for candidate in result["candidates"]:
-        print(f"mask of {TITLES[candidate['method']]}: sha256 {candidate['mask_sha256']}")
-    print(f"\nverdict: {result['verdict']}")
+        print(f"mask of {title(candidate)}: sha256 {candidate['mask_sha256']}")
+    print("\n" + textwrap.fill(f"verdict: {result['verdict']}", 110))
     print(f"\ndone in {seconds:.0f} s")
 
 

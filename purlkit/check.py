@@ -11,6 +11,7 @@ from torch import nn
 from purlkit.baselines.global_magnitude import minimum_weights
 from purlkit.checkpoint import load_into, read
 from purlkit.errors import MissingWeights, NotEnoughResources, PurlError, ShapeMismatch
+from purlkit.estimate import phase_costs, seconds_per_image
 from purlkit.pruning.layers import describe, prunable_layers
 from purlkit.pruning.ranking import sparsity_range, weights_to_keep
 from purlkit.results import CheckReport, ErrorReport
@@ -42,7 +43,8 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
         for stage in spec.sparsities:
             weights_to_keep(layers, stage)
         if "global-mt" in spec.baselines:
-            minimum_weights(layers, spec.targets.sparsity, spec.minimum_threshold)
+            for point in spec.points:
+                minimum_weights(layers, point, spec.minimum_threshold)
     except PurlError as error:
         reasons.append(error)
     splits = None
@@ -58,6 +60,10 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
         reasons.append(NotEnoughResources(f"a runner would need {memory} bytes of memory", at="/model", remedy=remedy))
 
     search = spec.search
+    costs = []
+    if not reasons and splits is not None:
+        rate = seconds_per_image(models.build_for(spec), catalog.dataset(spec.data.name).shape_with(spec.data.kwargs))
+        costs = phase_costs(spec, layers=len(layers), splits=splits.sizes, seconds_per_image=rate)
     return CheckReport(
         runnable=not reasons,
         reasons=tuple(_report(error) for error in reasons),
@@ -65,6 +71,7 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
         prunable_weights=sum(layer.weight.numel() for layer in layers),
         sparsity_range=sparsity_range(layers),
         steps=(search.episodes + search.greedy_episodes) * len(layers) * len(spec.sparsities),
+        costs=tuple(costs),
         memory_bytes=memory,
     )
 

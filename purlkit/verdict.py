@@ -1,7 +1,7 @@
-"""Who ships, and the sentence that says why. The choice sees the select split alone.
+"""Who ships. A contender has no number of the test split, so that nothing here can be chosen by it.
 
-The search ships only if it beats the best naive method on images that no search has seen, with a paired 95 % interval
-above zero. Otherwise the naive method ships, because it is cheaper and as good as anyone can show.
+The candidate that ships is the cheapest of those that none is shown to beat: on the select split, which no search has
+seen, with a paired 95 % interval above zero. So a search ships only if it beats every cheaper finalist.
 """
 
 from __future__ import annotations
@@ -10,115 +10,106 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from purlkit.results import Candidate
-
-SEARCHES = frozenset({"purl"})
-NAMES = {
-    "purl": "PuRL",
-    "uniform": "uniform pruning",
-    "global": "global magnitude",
-    "global-mt": "global magnitude with a minimum threshold",
-    "lamp": "LAMP",
-    "erk": "ERK",
-}
+KINDS = {"purl": "search", "random": "random"}
 Z_95 = 1.959964
 # What counts as the same sparsity, in shares of all prunable weights.
 SPARSITY_TOLERANCE = 0.001
 
 
+def kind_of(method: str) -> str:
+    """search, random, or naive: what costs nothing to find."""
+    return KINDS.get(method, "naive")
+
+
 @dataclass(frozen=True)
 class Contender:
-    """A candidate with, for every image of the select split, whether it was right."""
+    """A candidate at the rung that decides: for each seed and each image of the select split, whether it was right."""
 
-    candidate: Candidate
-    select_correct: Sequence[bool]
+    method: str
+    variant: str | None
+    sparsity: float
+    cost: int  # training images that finding it took
+    right: Sequence[Sequence[bool]]
 
     @property
-    def is_search(self) -> bool:
-        return self.candidate.method in SEARCHES
+    def kind(self) -> str:
+        return kind_of(self.method)
+
+    @property
+    def accuracy(self) -> float:
+        """On the select split, the mean over the seeds."""
+        return sum(map(sum, self.right)) / sum(map(len, self.right))
 
 
 @dataclass(frozen=True)
 class Paired:
-    """The search's lead over the naive method in accuracy, image by image, with its 95 % interval."""
+    """The lead of one candidate over another in accuracy, image by image, with its 95 % interval."""
 
     lead: float
     low: float
     high: float
 
+    @property
+    def margin(self) -> float:
+        return self.high - self.lead
 
-def paired_lead(a: Sequence[bool], b: Sequence[bool]) -> Paired:
-    """Mean of the differences a - b and its normal 95 % interval.
 
-    >>> paired_lead([True, True, False, True], [True, False, False, True]).lead
+def paired_lead(a: Sequence[Sequence[bool]], b: Sequence[Sequence[bool]]) -> Paired:
+    """Mean of the differences a - b over all images and seeds, and its normal 95 % interval.
+
+    The error has two parts: other images would have been drawn (the spread of the images' differences, each the mean
+    over the seeds), and other seeds (the spread of the seeds' differences, where there are several). Some of the second
+    is in the first already, so the interval is rather too wide than too narrow.
+
+    >>> paired_lead([[True, True, False, True]], [[True, False, False, True]]).lead
     0.25
     """
-    differences = [int(x) - int(y) for x, y in zip(a, b, strict=True)]
-    n = len(differences)
-    mean = sum(differences) / n
-    spread = math.sqrt(sum((d - mean) ** 2 for d in differences) / (n - 1) / n) if n > 1 else math.inf
-    return Paired(mean, mean - Z_95 * spread, mean + Z_95 * spread)
+    differences = [[int(x) - int(y) for x, y in zip(*pair, strict=True)] for pair in zip(a, b, strict=True)]
+    of_images = [sum(column) / len(differences) for column in zip(*differences, strict=True)]
+    of_seeds = [sum(row) / len(row) for row in differences]
+    mean = sum(of_images) / len(of_images)
+    seeds = _variance_of_mean(of_seeds) if len(of_seeds) > 1 else 0.0
+    margin = Z_95 * math.sqrt(_variance_of_mean(of_images) + seeds)
+    return Paired(mean, mean - margin, mean + margin)
+
+
+def _variance_of_mean(values: Sequence[float]) -> float:
+    n, mean = len(values), sum(values) / len(values)
+    return sum((value - mean) ** 2 for value in values) / (n - 1) / n if n > 1 else math.inf
 
 
 @dataclass(frozen=True)
 class Choice:
+    """Who ships, and the comparison that the verdict is about: the best search with its rival.
+
+    The rival is the winner where a search lost, else the best of the others.
+    """
+
     winner: Contender
-    best_search: Contender | None
-    best_naive: Contender | None
-    paired: Paired | None
+    search: Contender | None
+    rival: Contender | None
+    lead: Paired | None  # of the search over the rival
+    missed: bool = False  # the search stayed denser than asked for, so that its accuracy says nothing
 
 
-def choose(contenders: Sequence[Contender]) -> Choice:
-    search = _best([c for c in contenders if c.is_search])
-    naive = _best([c for c in contenders if not c.is_search])
-    if search is None or naive is None:
-        winner = search or naive
-        if winner is None:
-            raise ValueError("a race needs at least one contender")
-        return Choice(winner, search, naive, None)
-    paired = paired_lead(search.select_correct, naive.select_correct)
-    ships = search if paired.low > 0 and _as_sparse(search.candidate, naive.candidate) else naive
-    return Choice(ships, search, naive, paired)
+def choose(finalists: Sequence[Contender], target: float) -> Choice:
+    """`finalists` in the order of the race; `target` is the sparsity asked for."""
+    if not finalists:
+        raise ValueError("a race needs at least one contender")
+    # A network that is denser than its rivals is no better for being more accurate.
+    comparable = [c for c in finalists if c.sparsity >= target - SPARSITY_TOLERANCE] or list(finalists)
+    unbeaten = [c for c in comparable if not any(paired_lead(o.right, c.right).low > 0 for o in comparable)]
+    winner = min(unbeaten, key=lambda c: (c.cost, -c.accuracy))
+    searches = [c for c in finalists if c.kind == "search"]
+    others = [c for c in finalists if c.kind != "search"]
+    if not searches or not others:
+        return Choice(winner, _best(searches) if searches else None, None, None)
+    search = winner if winner.kind == "search" else _best([c for c in searches if c in comparable] or searches)
+    rival = _best(others) if winner.kind == "search" else winner
+    missed = search not in comparable
+    return Choice(winner, search, rival, paired_lead(search.right, rival.right), missed)
 
 
-def _as_sparse(search: Candidate, naive: Candidate) -> bool:
-    """A network that is denser than its rival is no better for being more accurate."""
-    return search.sparsity >= naive.sparsity - SPARSITY_TOLERANCE
-
-
-def _best(contenders: Sequence[Contender]) -> Contender | None:
+def _best(contenders: Sequence[Contender]) -> Contender:
     """The most accurate on the select split; of equals the cheaper, then the one named first."""
-    return max(
-        contenders,
-        key=lambda c: (c.candidate.select_accuracy, -c.candidate.images_seen),
-        default=None,
-    )
-
-
-def sentence(choice: Choice, *, epochs: int) -> str:
-    winner = choice.winner.candidate
-    ships = f"{NAMES[winner.method]} ships at {_percent(winner.sparsity)} sparsity"
-    if choice.paired is None or choice.best_search is None or choice.best_naive is None:
-        return f"{ships} with {_percent(winner.accuracy)} test accuracy; nothing was raced against it."
-    search, naive = choice.best_search.candidate, choice.best_naive.candidate
-    names = NAMES[search.method], NAMES[naive.method]
-    paired = choice.paired
-    if not _as_sparse(search, naive):
-        finding = f"{names[0]} reached only {_percent(search.sparsity)} and can't be compared with {names[1]}"
-    elif paired.low > 0:
-        finding = f"{names[0]} beat {names[1]}"
-    elif paired.high < 0:
-        finding = f"{names[1]} beat {names[0]}"
-    else:
-        finding = f"no demonstrated gain of {names[0]} over {names[1]}, and the cheaper ships"
-    cost = search.images_seen / naive.images_seen
-    return (
-        f"{ships}: {finding} ({names[0]}'s lead on the select split {100 * paired.lead:+.1f} points, 95 % interval "
-        f"{100 * paired.low:+.1f} to {100 * paired.high:+.1f}; on the test split {_percent(search.accuracy)} against "
-        f"{_percent(naive.accuracy)}; {epochs} epochs of fine-tuning each, one seed); {names[0]}'s search and "
-        f"fine-tuning cost {cost:.0f} times the training images of {names[1]}."
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return min(contenders, key=lambda c: (-c.accuracy, c.cost))

@@ -20,10 +20,14 @@ from purlkit.results import (
     Episode,
     ErrorReport,
     Finish,
+    Front,
+    Headline,
     Heartbeat,
     LayerReport,
     Outcome,
     Phase,
+    Point,
+    RaceReport,
     Result,
     Winner,
     WorkerEvent,
@@ -90,24 +94,33 @@ def a_result(checkpoint: Blob) -> Result:
     layer = LayerReport(name="fc", kind="Linear", shape=(10, 10), weights=100, kept=10, sparsity=0.9)
     candidate = Candidate(
         method="global",
+        target=0.9,
         sparsity=0.9,
         accuracy_pruned=0.5,
         accuracy=0.9,
         select_accuracy=0.9,
+        epochs=10,
         images_seen=1000,
-        seconds=1.0,
+        device_seconds=1.0,
         layers=(layer,),
         mask_sha256="0" * 64,
     )
-    return Result(
+    headline = Headline(
         winner=Winner(method="global"),
         verdict="global magnitude ships",
         targets_met=True,
         sparsity=0.9,
-        prunable_weights=100,
         accuracy=Accuracy(dense=0.95, pruned=0.5, fine_tuned=0.9),
-        candidates=(candidate,),
         checkpoint=CheckpointRef(sha256=checkpoint.sha256, bytes=checkpoint.bytes),
+    )
+    race = RaceReport(epochs=10, of_epochs=10, seeds=1, images=1000, device_seconds=1.0)
+    return Result(
+        **dict(headline),
+        points=(Point(**dict(headline), target=0.9, race=race),),
+        front=Front(sparsity=(0.9,)),
+        met_up_to=0.9,
+        prunable_weights=100,
+        candidates=(candidate,),
         dense_sha256="0" * 64,
         splits={"test": 100},
         seed=0,

@@ -44,11 +44,20 @@ class Attempt:
     def device(self) -> str:
         return "cuda" if self.spec.resources.gpus_per_runner > 0 else "cpu"
 
-    def enter(self, phase: Phase) -> None:
+    def enter(self, phase: Phase, point: int = 0) -> None:
+        """`point`: which of the job's targets, where each has this phase."""
         self.link.check()
         log.info("phase: %s", phase)
         self.link.enter(phase)
-        self.link.progress(Progress(fraction=STARTS[phase], phase=phase))
+        self.link.progress(Progress(fraction=self._start_of(phase, point), phase=phase))
+
+    def _start_of(self, phase: Phase, point: int) -> float:
+        """Each target takes an equal part of the way from the first search to the verification."""
+        first, last = STARTS[Phase.SEARCH], STARTS[Phase.VERIFY]
+        if not first <= STARTS[phase] < last:
+            return STARTS[phase]
+        part = (last - first) / len(self.spec.points)
+        return first + part * (point + (STARTS[phase] - first) / (last - first))
 
     def alive(self, steps: int) -> None:
         """Called while others work: passes their life on, and hears what the service wants."""
@@ -60,11 +69,8 @@ class Attempt:
         work = self.brief.saved.get(name)
         return self.link.fetch(work.href) if work else None
 
-    def episode(self, episode: Episode, *, stage: int = 0) -> None:
-        """One more walk: into the history, where its number runs on over the stages, and the progress moves."""
-        search = self.spec.search
-        before = stage * (search.episodes if episode.kind == "search" else search.greedy_episodes)
-        episode = episode.model_copy(update={"stage": stage, "index": before + episode.index})
+    def episode(self, episode: Episode) -> None:
+        """One more walk into the history, and the progress moves."""
         self.link.event("episode", episode.model_dump(mode="json"))
         if episode.kind == "search":
             self.link.progress(self._search_progress(episode))
@@ -77,9 +83,10 @@ class Attempt:
         total = self.spec.search.episodes * len(self.spec.sparsities)
         done = episode.index + 1
         pace = (now - self._searching_since) / self._played_here
-        start, end = STARTS[Phase.SEARCH], STARTS[Phase.POLICY]
+        start, end = self._start_of(Phase.SEARCH, episode.point), self._start_of(Phase.POLICY, episode.point)
+        stages = self.spec.search.episodes * max(1, len(self.spec.stages))
         return Progress(
-            fraction=start + (end - start) * done / total,
+            fraction=start + (end - start) * (done - episode.point * stages) / stages,
             phase=Phase.SEARCH,
             episode=done,
             episodes=total,

@@ -6,21 +6,38 @@ runners, interrupted or not, for every random choice follows from the job's seed
 
 from __future__ import annotations
 
-from purlkit import baselines
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ray
+
+from purlkit.agent.relabel import relabelled
+from purlkit.agent.replay import Step
 from purlkit.check import check
 from purlkit.errors import Impossible
-from purlkit.pruning.policy import mask_for_alphas, mean_alphas
-from purlkit.results import Finish, Phase
+from purlkit.results import Episode, Finish, Phase
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
-from purlkit.verdict import choose
 from purlkit.zoo import datasets
-from workers import cluster, files, publish, race, stages
+from workers import candidates, cluster, publish, randomly, stages
 from workers.attempt import Attempt
 from workers.dense import Dense, dense_baseline, uploaded_weights
+from workers.outcome import LastLook, checked
 from workers.pulse import Pulse
+from workers.race import OnRung, Outcome, Placed, Track, race
 from workers.search import Found, Hooks, search
 from workers.stages import Stage
+from workers.tuning import Leg
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What one target came to, before anybody has looked at the test split."""
+
+    outcome: Outcome
+    episodes: tuple[Episode, ...]
+    seconds: float  # of searching, and of the stages on the way
+    images: int
 
 
 def prune(job: Attempt) -> Finish:
@@ -36,50 +53,89 @@ def prune(job: Attempt) -> Finish:
     job.enter(Phase.DENSE)
     splits = datasets.load(spec.data, job.datasets_dir, device=job.device)
     splits = splits.with_reward_images(spec.search.reward_images)
-    dense = dense_baseline(job, splits, uploaded)
+    dense = dense_baseline(job, splits.without_test(), uploaded)
 
-    job.enter(Phase.SEARCH)
+    reached: list[Reached] = []
     with cluster.connected(job.ray_address, job.scratch):
         cluster.check_fits(spec.resources)
         pulse = Pulse(already=job.link.counter)
-        stage = stages.first(spec, dense)
-        while not stage.is_last:
-            stage = _saved_stage(job, stage.number + 1) or _next_stage(job, dense, stage, pulse)
-        found = _search(job, dense, stage, pulse)
-
-        job.enter(Phase.POLICY)
-        entrants = [_purl(stage, found), *_naive(spec, dense)]
-
-        job.enter(Phase.RACE)
-        finishers = _race(job, dense, entrants, pulse)
-
-    choice = choose([finisher.contender for finisher in finishers])
-    entrant, winner = next(pair for pair in zip(entrants, finishers, strict=True) if pair[1].contender is choice.winner)
+        for point in range(len(spec.points)):
+            before = [episode for earlier in reached for episode in earlier.episodes]
+            reached.append(_reach(job, dense, stages.first(spec, dense, point), pulse, before, len(splits.train)))
 
     job.enter(Phase.VERIFY)
-    path = publish.write_checkpoint(job, dense, winner)
-    result = publish.result_of(job, dense, splits, path, choice, finishers, entrants[0])
+    test = LastLook(job, dense, splits.test)
+    proven = checked(job, dense, test, [each.outcome for each in reached], len(splits.train))
+    result = publish.result_of(
+        job,
+        dense,
+        proven,
+        splits=splits.sizes,
+        search_seconds=sum(each.seconds for each in reached),
+        search_images=sum(each.images for each in reached),
+    )
 
     job.enter(Phase.PUBLISH)
-    others = [*files.others(job, path, splits.test), *files.weights(job, dense, entrant, winner)]
-    return publish.stage(job, path, result, entrants, others)
-
-
-def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse) -> Found:
-    name = stage.saved_as("search")
-    hooks = Hooks(
-        on_episode=lambda episode: job.episode(episode, stage=stage.number),
-        on_state=lambda state: job.link.save(name, state),
-        on_wait=lambda: job.alive(pulse.read()),
+    return publish.publish(
+        job, dense, splits.test, result, proven, [episode for each in reached for episode in each.episodes]
     )
-    return search(
+
+
+def _reach(
+    job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequence[Episode], epoch_images: int
+) -> Reached:
+    """One target: search, in as many stages as the job has, then race what was found against the naive methods."""
+    job.enter(Phase.SEARCH, stage.point)
+    found = _search(job, dense, stage, pulse, before)
+    episodes = [stage.placed(episode) for episode in found.walks]
+    while not stage.is_last:
+        stage = _saved_stage(job, stage) or _next_stage(job, dense, stage, found, pulse, epoch_images)
+        found = _search(job, dense, stage, pulse, before)
+        episodes += [stage.placed(episode) for episode in found.walks]
+
+    job.enter(Phase.POLICY, stage.point)
+    track = _track(job, dense, stage, pulse)
+    mean = candidates.mean_policy(stage, found)
+    best = candidates.best_episode(stage, found)
+    rivals = [
+        randomly.best_of_random(track, dense) if name == "random" else candidates.naive(name, stage.spec, dense)
+        for name in stage.spec.baselines
+    ]
+    entrants = [mean, *([best] if best else []), *rivals]
+
+    job.enter(Phase.RACE, stage.point)
+    outcome = race(track, entrants, images=epoch_images, on_rung=_teller(job, stage))
+    return Reached(outcome, tuple(episodes), stage.seconds + found.seconds, mean.images)
+
+
+def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequence[Episode]) -> Found:
+    over, going_on = stage.saved_as("found"), stage.saved_as("search")
+    if (finished := job.saved(over)) is not None:
+        return Found.from_bytes(finished)
+    target = target_accuracy(job.spec, dense.reward_accuracy)
+    found = search(
         stage,
-        target_accuracy=target_accuracy(job.spec, dense.reward_accuracy),
+        target_accuracy=target,
         datasets_dir=job.datasets_dir,
-        saved=job.saved(name),
+        saved=job.saved(going_on),
         pulse=pulse,
-        hooks=hooks,
+        hooks=Hooks(
+            on_episode=lambda episode: job.episode(stage.placed(episode)),
+            on_state=lambda state: job.link.save(going_on, state),
+            on_wait=lambda: job.alive(pulse.read()),
+        ),
+        memory=_memory(stage, before, target),
     )
+    job.link.save(over, found.to_bytes())
+    return found
+
+
+def _memory(stage: Stage, before: Sequence[Episode], target_accuracy: float) -> list[Step]:
+    """What the searches for other targets went through, as this one would have seen it."""
+    settings = stage.spec.search
+    targets = {"target_accuracy": target_accuracy, "target_sparsity": stage.target}
+    searched = [episode for episode in before if settings.warm_start and episode.kind == "search"]
+    return [step for episode in searched for step in relabelled(episode, stage.weights, settings, **targets)]
 
 
 def target_accuracy(spec: JobSpec, dense: float) -> float:
@@ -89,79 +145,52 @@ def target_accuracy(spec: JobSpec, dense: float) -> float:
     return dense - (spec.targets.max_drop or 0.0)
 
 
-def _saved_stage(job: Attempt, number: int) -> Stage | None:
+def _saved_stage(job: Attempt, stage: Stage) -> Stage | None:
+    number = stage.number + 1
     saved = job.saved(f"stage-{number}")
-    return Stage.from_bytes(job.spec, number, saved) if saved is not None else None
+    return Stage.from_bytes(stage.spec, number, saved) if saved is not None else None
 
 
-def _next_stage(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse) -> Stage:
-    """Search, prune and fine-tune once; what comes of it is where the next search begins."""
-    entrant = _purl(stage, _search(job, dense, stage, pulse))
-    tuned: list[race.Finisher] = []
-    race.run(
-        job.spec,
-        dense.tensors,
-        [entrant],
-        datasets_dir=job.datasets_dir,
-        pulse=pulse.actor,
-        on_finish=lambda _, finisher: tuned.append(finisher),
-        on_wait=lambda: job.alive(pulse.read()),
-        seed=derive(stage.seed, "fine-tune"),
-    )
-    following = stages.after(stage, entrant, tuned[0])
+def _next_stage(job: Attempt, dense: Dense, stage: Stage, found: Found, pulse: Pulse, epoch_images: int) -> Stage:
+    """Prune and fine-tune what a stage found; what comes of it is where the next search begins."""
+    entrant, training = candidates.mean_policy(stage, found), stage.spec.fine_tune
+    leg = Leg("tuned", entrant, training, derive(stage.seed, "fine-tune"), until=training.epochs)
+    [run] = _track(job, dense, stage, pulse).run([leg])
+    seconds = stage.seconds + found.seconds + run.seconds
+    following = stages.after(stage, entrant, run, seconds=seconds, images=training.epochs * epoch_images)
     job.link.event("note", {"stage": stage.number, "sparsity": entrant.mask.sparsity})
     job.link.save(f"stage-{following.number}", following.to_bytes())
     return following
 
 
-def _purl(stage: Stage, found: Found) -> race.Entrant:
-    """PRUNE(alpha_1) … PRUNE(alpha_T), each alpha the mean over the greedy walks, scaled to meet the stage's target."""
-    search = stage.spec.search
-    alphas = mean_alphas((episode.actions for episode in found.greedy), search.alphas)
-    target = stage.target if search.exact_target else None
-    policy = mask_for_alphas(stage.layers, alphas, target=target, criterion=search.criterion)
-    return race.Entrant(
-        method="purl",
-        variant="mean",
-        mask=policy.mask & stage.mask,
-        alphas=tuple(policy.alphas),
-        note=policy.note,
-        images=stage.images + found.images,
-        seconds=stage.seconds + found.seconds,
-        tensors=stage.tensors if stage.number else None,
-    )
-
-
-def _naive(spec: JobSpec, dense: Dense) -> list[race.Entrant]:
-    options = {"global-mt": {"minimum_threshold": spec.minimum_threshold}}
-    return [
-        race.Entrant(
-            method=name,
-            variant=None,
-            mask=baselines.method(name)(dense.layers, spec.targets.sparsity, **options.get(name, {})),
-        )
-        for name in spec.baselines
-    ]
-
-
-def _race(job: Attempt, dense: Dense, entrants: list[race.Entrant], pulse: Pulse) -> list[race.Finisher]:
-    finished: dict[str, race.Finisher] = {}
-    for entrant in entrants:
-        if (saved := job.saved(f"tuned-{entrant.name}")) is not None:
-            finished[entrant.name] = race.Finisher.from_bytes(saved)
-
-    def on_finish(entrant: race.Entrant, finisher: race.Finisher) -> None:
-        finished[entrant.name] = finisher
-        job.link.event("candidate", finisher.contender.candidate.model_dump(mode="json"))
-        job.link.save(f"tuned-{entrant.name}", finisher.to_bytes())
-
-    race.run(
-        job.spec,
-        dense.tensors,
-        [entrant for entrant in entrants if entrant.name not in finished],
+def _track(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse) -> Track:
+    return Track(
+        spec=stage.spec,
+        dense=ray.put(dense.tensors),
         datasets_dir=job.datasets_dir,
         pulse=pulse.actor,
-        on_finish=on_finish,
+        saved=lambda name: job.saved(stage.saved_as(name)),
+        save=lambda name, content: job.link.save(stage.saved_as(name), content),
         on_wait=lambda: job.alive(pulse.read()),
     )
-    return [finished[entrant.name] for entrant in entrants]
+
+
+def _teller(job: Attempt, stage: Stage) -> OnRung:
+    """Every decision of the race becomes an event, with no number but the select split's."""
+
+    def tell(epochs: int, field: Sequence[Placed], survivors: Sequence[Placed]) -> None:
+        rows = [
+            {
+                "method": placed.entrant.method,
+                "variant": placed.entrant.variant,
+                "select_accuracy": placed.contender.accuracy,
+                "goes_on": placed in survivors,
+            }
+            for placed in field
+        ]
+        seeds = len(field[0].runs)
+        of = stage.spec.fine_tune.epochs
+        told = {"target": stage.target, "epochs": epochs, "of_epochs": of, "seeds": seeds, "candidates": rows}
+        job.link.event("rung", told)
+
+    return tell

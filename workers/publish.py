@@ -1,143 +1,124 @@
-"""What leaves the house: the winner written to a file, read back, counted and measured again, then staged."""
+"""What leaves the house: the files of a job, each written by one function, and the last word that names them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from purlkit import checkpoint
-from purlkit.errors import VerificationFailed
-from purlkit.pruning.cost import cost, weight_uses
-from purlkit.pruning.layers import prunable_layers
-from purlkit.pruning.masks import Mask
+import pyarrow
+from pyarrow import parquet
+
+from purlkit.front import front
 from purlkit.results import (
-    CHECKPOINT,
+    EPISODES,
     POLICY,
     RESULT,
-    Accuracy,
-    Candidate,
-    CheckpointRef,
-    Cost,
+    Episode,
     Finish,
+    Front,
+    Headline,
     Outcome,
+    Point,
     Result,
-    Winner,
+    of_target,
 )
-from purlkit.spec import JobSpec
-from purlkit.training.data import Splits
-from purlkit.training.evaluate import accuracy, top5_accuracy
-from purlkit.verdict import Choice, sentence
-from purlkit.zoo import models
+from purlkit.training.data import Samples
 from workers import files
 from workers.attempt import Attempt
 from workers.dense import Dense
-from workers.race import Entrant, Finisher
+from workers.outcome import Checked
 
 PACKAGES = ("purlkit", "torch", "torchvision", "ray", "numpy")
-# Requested sparsity is achieved sparsity to within this share of all prunable weights, or the job says why not.
-SPARSITY_TOLERANCE = 0.001
-
-
-def write_checkpoint(job: Attempt, dense: Dense, winner: Finisher) -> Path:
-    candidate = winner.contender.candidate
-    metadata = {
-        "format": "purl-1",
-        "spec_fingerprint": job.spec.fingerprint,
-        "model": job.spec.model.model_dump_json(include={"name", "kwargs"}),
-        "dense_sha256": dense.sha256,
-        "sparsity": repr(candidate.sparsity),
-        "prunable_weights": str(sum(layer.weights for layer in candidate.layers)),
-        "method": candidate.method,
-    }
-    path = job.scratch / CHECKPOINT
-    path.write_bytes(checkpoint.to_bytes(winner.tensors, metadata=metadata))
-    return path
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What the written file turned out to hold."""
-
-    mask: Mask
-    accuracy: float
-    top5_accuracy: float | None
-    cost: Cost
-
-
-def verify(job: Attempt, splits: Splits, path: Path, winner: Candidate) -> Counted:
-    """Zeros and accuracy from the very bytes that will be published; a difference fails the job."""
-    tensors, _ = checkpoint.read(path)
-    model = models.build_for(job.spec).to(job.device)
-    checkpoint.load_into(model, tensors)
-    mask = Mask.from_weights(prunable_layers(model))
-    measured = accuracy(model, splits.test)
-    _compare("sparsity", mask.sparsity, winner.sparsity)
-    _compare("test accuracy", measured, winner.accuracy)
-    top5 = top5_accuracy(model, splits.test)
-    return Counted(mask, measured, top5, cost(model, mask, weight_uses(model, splits.test[:1].x)))
-
-
-def _compare(what: str, now: float, before: float) -> None:
-    if now != before:
-        raise VerificationFailed(f"{what} of the written checkpoint is {now!r}, but {before!r} was measured before")
+JSON, PARQUET, BYTES = "application/json", "application/vnd.apache.parquet", "application/octet-stream"
 
 
 def result_of(
     job: Attempt,
     dense: Dense,
-    splits: Splits,
-    path: Path,
-    choice: Choice,
-    finishers: list[Finisher],
-    purl: Entrant,
+    checked: Sequence[Checked],
+    *,
+    splits: dict[str, int],
+    search_seconds: float,
+    search_images: int,
 ) -> Result:
-    spec, winner = job.spec, choice.winner.candidate
-    counted = verify(job, splits, path, winner)
-    content = path.read_bytes()
+    points = tuple(each.point for each in checked)
+    by_sparsity = front([(point.sparsity, point.accuracy.fine_tuned) for point in points])
+    by_flops = front(
+        [(point.flops.flops_pruned if point.flops else 0.0, point.accuracy.fine_tuned) for point in points]
+    )
+    met = [point.target for point in points if point.targets_met]
     return Result(
-        winner=Winner(method=winner.method, variant=winner.variant),
-        verdict=sentence(choice, epochs=spec.fine_tune.epochs),
-        targets_met=targets_met(
-            spec, sparsity=counted.mask.sparsity, accuracy=counted.accuracy, dense=dense.test_accuracy
+        **{name: getattr(headline(points), name) for name in Headline.model_fields},
+        points=points,
+        front=Front(
+            sparsity=tuple(points[index].target for index in by_sparsity),
+            flops=tuple(points[index].target for index in by_flops),
         ),
-        sparsity=counted.mask.sparsity,
-        prunable_weights=counted.mask.total,
-        flops=counted.cost,
-        accuracy=Accuracy(dense=dense.test_accuracy, pruned=winner.accuracy_pruned, fine_tuned=counted.accuracy),
-        top5_accuracy=counted.top5_accuracy,
-        candidates=tuple(finisher.contender.candidate for finisher in finishers),
-        checkpoint=CheckpointRef(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)),
+        met_up_to=max(met, default=None),
+        prunable_weights=sum(layer.weight.numel() for layer in dense.layers),
+        candidates=tuple(candidate for each in checked for candidate in each.candidates),
         dense_sha256=dense.sha256,
-        splits=splits.sizes,
-        seed=spec.seed,
+        splits=splits,
+        seed=job.spec.seed,
         versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
-        search_seconds=purl.seconds,
-        search_images=purl.images,
+        search_seconds=search_seconds,
+        search_images=search_images,
     )
 
 
-def targets_met(spec: JobSpec, *, sparsity: float, accuracy: float, dense: float) -> bool:
-    """Judged on the test split, once, at the end. Without an accuracy target only the sparsity counts."""
-    targets = spec.targets
-    lowest = targets.accuracy if targets.accuracy is not None else 0.0
-    if targets.max_drop is not None:
-        lowest = dense - targets.max_drop
-    return accuracy >= lowest and abs(sparsity - targets.sparsity) <= SPARSITY_TOLERANCE
+def headline(points: Sequence[Point]) -> Point:
+    """The highest target that meets all that was asked for, else the lowest."""
+    met = [point for point in points if point.targets_met]
+    return met[-1] if met else points[0]
 
 
-def stage(job: Attempt, path: Path, result: Result, entrants: list[Entrant], others: list[str]) -> Finish:
+def _write_policy(path: Path, checked: Checked) -> None:
+    layers = {
+        "-".join(filter(None, (candidate.method, candidate.variant))): [
+            layer.model_dump(mode="json") for layer in candidate.layers
+        ]
+        for candidate in checked.candidates
+    }
+    path.write_text(json.dumps({"alphas": checked.alphas, "layers": layers}, indent=1))
+
+
+def _write_result(path: Path, result: Result, episodes: Sequence[Episode]) -> None:  # noqa: ARG001 - one of its kind
+    path.write_text(result.model_dump_json(indent=1))
+
+
+def _write_episodes(path: Path, result: Result, episodes: Sequence[Episode]) -> None:  # noqa: ARG001 - one of its kind
+    parquet.write_table(pyarrow.Table.from_pylist([episode.model_dump() for episode in episodes]), path)
+
+
+# A file more is a line more: for each target, written beside its checkpoint, and for the whole job.
+OF_EACH_TARGET: Sequence[tuple[str, str, Callable[[Path, Checked], None]]] = ((POLICY, JSON, _write_policy),)
+OF_THE_JOB: Sequence[tuple[str, str, Callable[[Path, Result, Sequence[Episode]], None]]] = (
+    (EPISODES, PARQUET, _write_episodes),
+    (RESULT, JSON, _write_result),
+)
+
+
+def publish(
+    job: Attempt, dense: Dense, test: Samples, result: Result, checked: Sequence[Checked], episodes: Sequence[Episode]
+) -> Finish:
     """Send the files; the service shows them when it accepts the finish that names them."""
-    alphas = {entrant.name: entrant.alphas for entrant in entrants if entrant.alphas is not None}
-    layers = {c.method: [layer.model_dump(mode="json") for layer in c.layers] for c in result.candidates}
-    (job.scratch / POLICY).write_text(json.dumps({"alphas": alphas, "layers": layers}, indent=1))
-    (job.scratch / RESULT).write_text(result.model_dump_json(indent=1))
-    job.link.put_artifact(CHECKPOINT, path, "application/octet-stream")
-    for name in (POLICY, RESULT):
-        job.link.put_artifact(name, job.scratch / name, "application/json")
-    for name in others:
-        job.link.put_artifact(name, job.scratch / name, files.MEDIA_TYPES[name])
-    return Finish(outcome=Outcome.SUCCEEDED, result=result, artifacts=(CHECKPOINT, POLICY, RESULT, *others))
+    for candidate in result.candidates:
+        job.link.event("candidate", candidate.model_dump(mode="json"))
+    leaving: list[tuple[Path, str]] = []
+    for each in checked:
+        leaving.append((each.path, BYTES))
+        leaving += files.of(job, dense, each, test)
+        for name, media_type, write in OF_EACH_TARGET:
+            path = job.scratch / of_target(name, each.point.target, len(checked))
+            write(path, each)
+            leaving.append((path, media_type))
+    for name, media_type, write_whole in OF_THE_JOB:
+        path = job.scratch / name
+        write_whole(path, result, episodes)
+        leaving.append((path, media_type))
+    for path, media_type in leaving:
+        job.link.put_artifact(path.name, path, media_type)
+    return Finish(outcome=Outcome.SUCCEEDED, result=result, artifacts=tuple(path.name for path, _ in leaving))

@@ -1,141 +1,183 @@
-"""The race: every candidate gets the same fine-tuning from the same dense checkpoint, side by side on the cluster."""
+"""The race: the same fine-tuning for every candidate, side by side on the cluster, by successive halving.
+
+A rung is decided when all have reached it, by the select split alone, so the outcome does not depend on who is faster.
+Each run is saved as it reaches a rung and goes on from there to the same bits. docs/adr/0010 says why this is not Ray
+Tune.
+"""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ray
-import torch
 
-from purlkit import checkpoint
-from purlkit.pruning import cost
-from purlkit.pruning.layers import prunable_layers
-from purlkit.pruning.masks import Mask
-from purlkit.results import Candidate
+from purlkit.ladder import Plan, Standing, going_on, plan
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
-from purlkit.training.batchnorm import reestimate
-from purlkit.training.data import subset
-from purlkit.training.evaluate import accuracy, correct, top5_accuracy
-from purlkit.training.loop import train
-from purlkit.verdict import Contender
-from purlkit.zoo import datasets, models
+from purlkit.verdict import Choice, Contender, Paired, choose, kind_of, paired_lead
+from workers.tuning import Entrant, Leg, Run, fine_tune
 
 POLL_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Entrant:
-    """A mask that some method chose, and what finding it cost."""
+OnRung = Callable[[int, Sequence["Placed"], Sequence["Placed"]], None]
 
-    method: str
-    variant: Literal["mean", "best"] | None
-    mask: Mask
-    alphas: tuple[float, ...] | None = None
-    note: str | None = None
-    images: int = 0
-    seconds: float = 0.0
-    tensors: dict[str, torch.Tensor] | None = None  # of the network that it prunes; None: the dense one
+
+@dataclass(frozen=True)
+class Track:
+    """What all fine-tunings for a target share."""
+
+    spec: JobSpec
+    dense: Any  # the network's tensors in Ray's store
+    datasets_dir: Path
+    pulse: Any
+    saved: Callable[[str], bytes | None]
+    save: Callable[[str, bytes], None]
+    on_wait: Callable[[], None]  # may raise to stop
+
+    def run(self, legs: Sequence[Leg]) -> list[Run]:
+        """All of them to where they are to get, from what an earlier attempt saved or from their beginning."""
+        by_name = {leg.name: leg for leg in legs}
+        runs = {name: self._standing(leg) for name, leg in by_name.items()}
+        running = {self._start(leg, runs[name]): leg for name, leg in by_name.items() if not _there(leg, runs[name])}
+        while running:
+            self.on_wait()
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SECONDS)
+            for reference in ready:
+                leg, run = running.pop(reference), ray.get(reference)
+                runs[leg.name] = run
+                self.save(leg.name, run.to_bytes())
+                if not _there(leg, run):
+                    running[self._start(leg, run)] = leg
+        return [run for leg in legs if (run := runs[leg.name]) is not None]
+
+    def _standing(self, leg: Leg) -> Run | None:
+        content = self.saved(leg.name)
+        kept = Run.from_bytes(content) if content is not None else None
+        return leg.run if kept is None or (leg.run is not None and leg.run.epochs > kept.epochs) else kept
+
+    def _start(self, leg: Leg, run: Run | None) -> Any:
+        resources = self.spec.resources
+        task = ray.remote(num_cpus=resources.cpus_per_runner, num_gpus=resources.gpus_per_runner)(fine_tune)
+        here = replace(leg, run=run)
+        return task.remote(self.spec.model_dump_json(), self.dense, here, str(self.datasets_dir), self.pulse)
+
+
+def _there(leg: Leg, run: Run | None) -> bool:
+    return run is not None and leg.until in run.select
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A candidate where the race left it: its runs, one for each seed, all after the same epochs."""
+
+    entrant: Entrant
+    epochs: int = 0
+    runs: tuple[Run, ...] = ()
 
     @property
-    def name(self) -> str:
-        return f"{self.method}-{self.variant}" if self.variant else self.method
+    def contender(self) -> Contender:
+        right = tuple(run.select[self.epochs] for run in self.runs)
+        entrant = self.entrant
+        return Contender(entrant.method, entrant.variant, entrant.mask.sparsity, entrant.images, right)
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(kind_of(self.entrant.method), sum(self.runs[0].select[self.epochs]), self.entrant.images)
 
 
-@dataclass(frozen=True)
-class Finisher:
-    contender: Contender
-    tensors: dict[str, torch.Tensor]
+@dataclass(frozen=True, eq=False)
+class Control:
+    """The sceptic's: a naive method trained for as long as search and fine-tuning took, and the search at its end."""
 
-    def to_bytes(self) -> bytes:
-        rest = {
-            "candidate": self.contender.candidate.model_dump_json(),
-            "select_correct": json.dumps([int(right) for right in self.contender.select_correct]),
-        }
-        return checkpoint.to_bytes(self.tensors, metadata=rest)
+    naive: Placed
+    search: Placed
 
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Finisher:
-        tensors, rest = checkpoint.from_bytes(content)
-        right = [bool(value) for value in json.loads(rest["select_correct"])]
-        return cls(Contender(Candidate.model_validate_json(rest["candidate"]), right), tensors)
+    @property
+    def lead(self) -> Paired:
+        """Of the search over it."""
+        return paired_lead(self.search.contender.right, self.naive.contender.right)
 
 
-def run(
-    spec: JobSpec,
-    dense: dict[str, torch.Tensor],
-    entrants: list[Entrant],
-    *,
-    datasets_dir: Path,
-    pulse: Any,
-    on_finish: Callable[[Entrant, Finisher], None],
-    on_wait: Callable[[], None],
-    seed: int | None = None,
-) -> None:
-    """Fine-tune all with one seed, the job's unless another is given.
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A race that is over. `choice` speaks of contenders, which know nothing of the test split."""
 
-    `on_finish` gets each as it ends, `on_wait` may raise to stop.
-    """
-    resources = spec.resources
-    task = ray.remote(num_cpus=resources.cpus_per_runner, num_gpus=resources.gpus_per_runner)(fine_tune)
-    dense_ref = ray.put(dense)
-    seed = derive(spec.seed, "fine-tune") if seed is None else seed
-    running = {
-        task.remote(spec.model_dump_json(), dense_ref, entrant, str(datasets_dir), pulse, seed): entrant
-        for entrant in entrants
-    }
-    while running:
-        on_wait()
-        ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SECONDS)
-        for reference in ready:
-            on_finish(running.pop(reference), ray.get(reference))
+    placed: tuple[Placed, ...]
+    plan: Plan
+    choice: Choice
+    final: Placed  # the winner, fine-tuned to its end
+    control: Control | None
+
+    def of(self, contender: Contender) -> Placed:
+        who = contender.method, contender.variant
+        return next(placed for placed in self.placed if (placed.entrant.method, placed.entrant.variant) == who)
 
 
-def fine_tune(
-    spec_json: str, dense: dict[str, torch.Tensor], entrant: Entrant, datasets_dir: str, pulse: Any, seed: int
-) -> Finisher:
-    """Runs as a Ray task: prune the entrant's network by its mask, train it on, and measure it."""
-    spec = JobSpec.model_validate_json(spec_json)
-    torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
-    device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
-    splits = datasets.load(spec.data, Path(datasets_dir), device=device)
-    model = models.build_for(spec).to(device)
-    checkpoint.load_into(model, dense if entrant.tensors is None else entrant.tensors)
-    layers = prunable_layers(model)
+def race(track: Track, entrants: Sequence[Entrant], *, images: int, on_rung: OnRung) -> Outcome:
+    """`images` are those of an epoch. `on_rung(epochs, field, those who go on)` hears of every decision."""
+    spec = track.spec
+    distinct = {entrant.network: entrant for entrant in reversed(entrants)}
+    field = [Placed(entrant) for entrant in entrants if distinct[entrant.network] is entrant]
+    kinds = [kind_of(placed.entrant.method) for placed in field]
+    ladder = plan(spec.race, kinds, epochs=spec.fine_tune.epochs, images=images)
 
-    began = time.monotonic()
-    entrant.mask.apply(layers)
-    if spec.fine_tune.batch_norm_images is not None:
-        reestimate(model, subset(splits.train, spec.fine_tune.batch_norm_images, seed))
-    accuracy_pruned = accuracy(model, splits.test)
-    train(
-        model,
-        splits.train,
-        spec.fine_tune,
-        seed=seed,
-        mask=entrant.mask,
-        on_batch=lambda: pulse.tick.remote(),
+    reached: dict[tuple[str, bool], Placed] = {}
+    for rung in ladder.rungs:
+        field = _climb(track, field, rung.epochs)
+        reached |= {placed.entrant.network: placed for placed in field}
+        survivors = [field[index] for index in going_on(spec.race, [placed.standing for placed in field])]
+        on_rung(rung.epochs, field, survivors)
+        field = survivors
+    if ladder.seeds > 1:
+        field = _repeat(track, field, ladder.seeds)
+        reached |= {placed.entrant.network: placed for placed in field}
+        on_rung(ladder.rungs[-1].epochs, field, field)
+
+    placed = tuple(replace(reached[entrant.network], entrant=entrant) for entrant in entrants)
+    networks = {finalist.entrant.network for finalist in field}
+    finalists = [each for each in placed if each.entrant.network in networks]
+    choice = choose([finalist.contender for finalist in finalists], spec.target)
+    return _to_the_end(track, Outcome(placed, ladder, choice, placed[0], None), finalists, images)
+
+
+def _climb(track: Track, field: Sequence[Placed], epochs: int) -> list[Placed]:
+    legs = [_leg(track, placed, epochs, of=placed.runs[0] if placed.runs else None) for placed in field]
+    return [Placed(at.entrant, epochs, (run,)) for at, run in zip(field, track.run(legs), strict=True)]
+
+
+def _repeat(track: Track, field: Sequence[Placed], seeds: int) -> list[Placed]:
+    """The finalists as often again as there are more seeds."""
+    legs = [_leg(track, placed, placed.epochs, seed=seed) for seed in range(1, seeds) for placed in field]
+    runs = track.run(legs)
+    return [replace(placed, runs=(*placed.runs, *runs[index :: len(field)])) for index, placed in enumerate(field)]
+
+
+def _to_the_end(track: Track, decided: Outcome, finalists: Sequence[Placed], images: int) -> Outcome:
+    """The winner's full fine-tune, and the control where it is asked for. Nothing is chosen any more."""
+    spec, winner = track.spec, decided.of(decided.choice.winner)
+    whole = spec.fine_tune.epochs
+    legs = [_leg(track, winner, whole, "full", of=winner.runs[0])]
+    naive = [placed for placed in finalists if kind_of(placed.entrant.method) == "naive"]
+    search = decided.choice.search and decided.of(decided.choice.search)
+    if not (spec.race.matched and naive and search):
+        return replace(decided, final=Placed(winner.entrant, whole, tuple(track.run(legs))))
+
+    rival = max(naive, key=lambda placed: placed.contender.accuracy)
+    as_long = round((search.entrant.images + whole * images) / images)
+    legs.append(_leg(track, search, whole, "full", of=search.runs[0]))
+    legs.append(
+        replace(_leg(track, rival, as_long, "matched"), training=spec.fine_tune.model_copy(update={"epochs": as_long}))
     )
-    right = correct(model, splits.select)
-    uses = cost.weight_uses(model, splits.test[:1].x)
-    candidate = Candidate(
-        method=entrant.method,
-        variant=entrant.variant,
-        sparsity=entrant.mask.sparsity,
-        accuracy_pruned=accuracy_pruned,
-        accuracy=accuracy(model, splits.test),
-        top5_accuracy=top5_accuracy(model, splits.test),
-        select_accuracy=right.double().mean().item(),
-        images_seen=entrant.images + spec.fine_tune.epochs * len(splits.train),
-        seconds=entrant.seconds + time.monotonic() - began,
-        layers=entrant.mask.report(layers, entrant.alphas, uses),
-        cost=cost.cost(model, entrant.mask, uses),
-        mask_sha256=entrant.mask.sha256,
-        note=entrant.note,
-    )
-    return Finisher(Contender(candidate, right.tolist()), checkpoint.tensors_of(model))
+    final, searched, matched = track.run(legs)
+    control = Control(Placed(rival.entrant, as_long, (matched,)), Placed(search.entrant, whole, (searched,)))
+    return replace(decided, final=Placed(winner.entrant, whole, (final,)), control=control)
+
+
+def _leg(track: Track, placed: Placed, until: int, kind: str = "run", *, seed: int = 0, of: Run | None = None) -> Leg:
+    names = ("fine-tune", seed) if seed else ("fine-tune",)
+    name = f"{kind}-{placed.entrant.name}-{seed}"
+    return Leg(name, placed.entrant, track.spec.fine_tune, derive(track.spec.seed, *names), until, of)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from ray.tune.registry import register_env
 
 from purlkit import checkpoint
+from purlkit.agent.replay import Step
 from purlkit.env import PruningEnv
 from purlkit.errors import SearchStuck
 from purlkit.pruning.masks import Mask
@@ -50,7 +52,7 @@ def make_env(config: dict[str, Any]) -> WatchedEnv:
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
     device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
     search = spec.search
-    splits = datasets.load(spec.data, Path(config["datasets"]), device=device)
+    splits = datasets.load(spec.data, Path(config["datasets"]), device=device).without_test()
     splits = splits.with_reward_images(search.reward_images)
     model = models.build_for(spec).to(device)
     tensors, keep = ray.get(config["start"])
@@ -77,6 +79,25 @@ class Found:
     seconds: float
     images: int  # trained on, over all walks
 
+    @property
+    def walks(self) -> list[Episode]:
+        return [*self.episodes, *self.greedy]
+
+    @property
+    def device_seconds(self) -> float:
+        """Of the runners, over all walks."""
+        return sum(walk.seconds for walk in self.walks)
+
+    def to_bytes(self) -> bytes:
+        told = {kind: [e.model_dump(mode="json") for e in getattr(self, kind)] for kind in ("episodes", "greedy")}
+        return json.dumps({**told, "seconds": self.seconds, "images": self.images}).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Found:
+        told = json.loads(content)
+        episodes, greedy = ([Episode.model_validate(e) for e in told[kind]] for kind in ("episodes", "greedy"))
+        return cls(episodes, greedy, told["seconds"], told["images"])
+
 
 @dataclass
 class Hooks:
@@ -95,12 +116,18 @@ def search(
     saved: bytes | None,
     pulse: Pulse,
     hooks: Hooks,
+    memory: Sequence[Step] = (),
 ) -> Found:
-    """Plays the asked-for episodes, from where an earlier attempt left off, then lets the trained policy play."""
+    """Plays the asked-for episodes, from where an earlier attempt left off, then lets the trained policy play.
+
+    `memory` is what the replay holds at the beginning.
+    """
     register_env(ENV_NAME, make_env)
     spec = stage.spec
     algorithm = _build(stage, pulse, target_accuracy, datasets_dir)
     try:
+        for step in memory:
+            algorithm.replay.add(step)
         if saved is not None:
             searchstate.restore(algorithm, saved)
         _play(algorithm, hooks)

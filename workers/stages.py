@@ -13,23 +13,26 @@ import torch
 from purlkit import checkpoint
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
+from purlkit.results import Episode
 from purlkit.seeds import stage_seed
 from purlkit.spec import JobSpec
 from purlkit.zoo import models
 from workers.dense import Dense
-from workers.race import Entrant, Finisher
+from workers.tuning import Entrant, Run
 
 
 @dataclass(frozen=True)
 class Stage:
     """A target, and where the way to it begins: a network, what is kept of it, and what it cost to get there."""
 
-    spec: JobSpec
+    spec: JobSpec  # with one target
     number: int
     tensors: dict[str, torch.Tensor]
     mask: Mask
     images: int = 0
     seconds: float = 0.0
+    device_seconds: float = 0.0
+    point: int = 0  # which of the job's targets it leads to
 
     @property
     def target(self) -> float:
@@ -45,8 +48,21 @@ class Stage:
         return stage_seed(self.spec.seed, self.number)
 
     def saved_as(self, name: str) -> str:
-        """Each stage's work has a name of its own, so that a killed attempt goes on in the right one."""
+        """Each stage and target has names of its own, so that a killed attempt goes on in the right one."""
+        name = f"{name}-p{self.point}" if self.point else name
         return f"{name}-{self.number}" if self.number else name
+
+    def placed(self, episode: Episode) -> Episode:
+        """An episode of this stage's search under its number in the job, where they run on over stages and targets."""
+        search, part = self.spec.search, self.point + self.number
+        before = part * (search.episodes if episode.kind == "search" else search.greedy_episodes)
+        place = {"stage": self.number, "point": self.point, "index": before + episode.index}
+        return episode.model_copy(update=place)
+
+    @property
+    def weights(self) -> list[tuple[int, int]]:
+        """Of each layer how many weights are not zero at the beginning, and how many there are."""
+        return [self.mask.per_layer[layer.name] for layer in self.layers]
 
     @cached_property
     def layers(self) -> list[PrunableLayer]:
@@ -60,7 +76,8 @@ class Stage:
     def to_bytes(self) -> bytes:
         tensors = {f"network/{name}": tensor for name, tensor in self.tensors.items()}
         tensors |= {f"keep/{name}": keep.cpu() for name, keep in self.mask.keep.items()}
-        return checkpoint.to_bytes(tensors, metadata={"images": str(self.images), "seconds": repr(self.seconds)})
+        cost = {"images": self.images, "seconds": self.seconds, "device_seconds": self.device_seconds}
+        return checkpoint.to_bytes(tensors, metadata={name: repr(number) for name, number in cost.items()})
 
     @classmethod
     def from_bytes(cls, spec: JobSpec, number: int, content: bytes) -> Stage:
@@ -69,15 +86,18 @@ class Stage:
             {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
             for kind in ("network/", "keep/")
         )
-        return cls(spec, number, network, Mask(keep), int(rest["images"]), float(rest["seconds"]))
+        cost = int(rest["images"]), float(rest["seconds"]), float(rest["device_seconds"])
+        return cls(spec, number, network, Mask(keep), *cost)
 
 
-def first(spec: JobSpec, dense: Dense) -> Stage:
+def first(spec: JobSpec, dense: Dense, point: int = 0) -> Stage:
+    """Where the way to one of the job's targets begins."""
     kept = Mask.from_weights(dense.layers).keep
-    return Stage(spec, 0, dense.tensors, Mask({name: keep.cpu() for name, keep in kept.items()}))
+    mask = Mask({name: keep.cpu() for name, keep in kept.items()})
+    return Stage(spec.at(spec.points[point]), 0, dense.tensors, mask, point=point)
 
 
-def after(stage: Stage, entrant: Entrant, finisher: Finisher) -> Stage:
-    """The stage that follows, from the fine-tuned network of this one."""
-    tuned = finisher.contender.candidate
-    return Stage(stage.spec, stage.number + 1, finisher.tensors, entrant.mask, tuned.images_seen, tuned.seconds)
+def after(stage: Stage, entrant: Entrant, run: Run, *, seconds: float, images: int) -> Stage:
+    """The stage that follows, from the fine-tuned network of this one, which took so long and so many images."""
+    spent = entrant.device_seconds + run.seconds
+    return Stage(stage.spec, stage.number + 1, run.tensors, entrant.mask, entrant.images + images, seconds, spent)

@@ -16,7 +16,6 @@ from api.schemas import ArtifactView, EpisodeView, Listing, Page, Stored
 from purlkit.results import CHECKPOINT
 from services import artifacts, episodes, jobs
 from services.errors import NotFound
-from services.states import JobState
 
 router = APIRouter(prefix="/jobs", tags=["results"])
 
@@ -80,13 +79,32 @@ def download(
 
 
 @router.head("/{job_id}/checkpoint", include_in_schema=False)
-@router.get(
-    "/{job_id}/checkpoint", summary="The winner's pruned.safetensors", response_class=Response, responses=_DOWNLOAD
-)
-def checkpoint(job_id: str, request: Request, db: DatabaseDep, store: StoreDep, redirect: Redirect = False) -> Response:
-    """Takes Range, If-Range and If-None-Match."""
+@router.get("/{job_id}/checkpoint", summary="A winner's pruned network", response_class=Response, responses=_DOWNLOAD)
+def checkpoint(
+    job_id: str,
+    request: Request,
+    db: DatabaseDep,
+    store: StoreDep,
+    redirect: Redirect = False,
+    sparsity: Annotated[float | None, Query(description="which of several targets, as the spec names it")] = None,
+) -> Response:
+    """Without `sparsity` that of the highest target that meets the accuracy target, else of the lowest.
+
+    Takes Range, If-Range and If-None-Match.
+    """
     with db.read() as session:
         job = jobs.get(session, job_id)
-        if job.state is not JobState.SUCCEEDED:
+        if job.result is None:
             raise Problem(404, "no_checkpoint", f"the job is {job.state}: a checkpoint is there once it has succeeded")
-    return download(job_id, CHECKPOINT, request, db, store, redirect)
+        name = _checkpoint_name(job.result, sparsity)
+    return download(job_id, name, request, db, store, redirect)
+
+
+def _checkpoint_name(result: dict[str, Any], sparsity: float | None) -> str:
+    if sparsity is None:
+        return str(result["checkpoint"].get("name", CHECKPOINT))
+    names = {point["target"]: point["checkpoint"]["name"] for point in result.get("points", ())}
+    if sparsity not in names:
+        targets = ", ".join(f"{target:g}" for target in names)
+        raise Problem(404, "no_checkpoint", f"the job has no such target sparsity: ask for one of {targets}")
+    return str(names[sparsity])

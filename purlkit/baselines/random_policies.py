@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from purlkit.baselines.scoring import Score
 from purlkit.pruning.layers import PrunableLayer
@@ -19,6 +19,7 @@ def random_policies(
     score: Score,
     episodes: int = 55,
     alphas: Sequence[float] = DEVIATIONS,
+    criterion: str = "std",
     seed: int = 0,
     floor: int = 1,
 ) -> Mask:
@@ -26,7 +27,12 @@ def random_policies(
 
     Each is scaled to exactly `sparsity` before it is tried, as PuRL's own policy is at the end.
     """
-    choose = random.Random(seed)
-    policies = (choose.choices(alphas, k=len(layers)) for _ in range(episodes))
-    masks = (mask_for_alphas(layers, policy, target=sparsity, floor=floor).mask for policy in policies)
+    policies = draw(alphas, len(layers), episodes, seed)
+    masks = (mask_for_alphas(layers, p, target=sparsity, criterion=criterion, floor=floor).mask for p in policies)
     return max(masks, key=score)
+
+
+def draw(alphas: Sequence[float], layers: int, episodes: int, seed: int) -> Iterator[list[float]]:
+    """The policies themselves: for each episode an alpha for every layer."""
+    choose = random.Random(seed)
+    return (choose.choices(alphas, k=layers) for _ in range(episodes))

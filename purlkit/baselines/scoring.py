@@ -18,7 +18,14 @@ from purlkit.training.loop import train
 Score = Callable[[Mask], float]
 
 
-def by_reward_split(model: nn.Module, splits: Splits, retrain: Retrain | None, *, seed: int) -> Score:
+def by_reward_split(
+    model: nn.Module,
+    splits: Splits,
+    retrain: Retrain | None,
+    *,
+    seed: int,
+    on_batch: Callable[[], None] | None = None,
+) -> Score:
     """Prunes `model` as it is now by a mask, retrains it as PuRL's search does after a cut, and measures it.
 
     None measures it as it was cut. The model is put back after each mask, and equal masks have equal scores.
@@ -32,8 +39,8 @@ def by_reward_split(model: nn.Module, splits: Splits, retrain: Retrain | None, *
         try:
             mask.apply(layers)
             if retrain is not None and images is not None:
-                train(model, images, retrain, seed=derive(seed, "retrain"), mask=mask)
-            return accuracy(model, splits.reward)
+                train(model, images, retrain, seed=derive(seed, "retrain"), mask=mask, on_batch=on_batch)
+            return accuracy(model, splits.reward, on_batch)
         finally:
             with torch.no_grad():
                 torch._foreach_copy_(live, before)

@@ -7,16 +7,7 @@ from dataclasses import dataclass
 
 from purlkit.report.svg import Plot, around
 from purlkit.results import Candidate, Episode
-
-NAMES = {
-    "purl": "PuRL",
-    "uniform": "uniform",
-    "global": "global magnitude",
-    "global-mt": "global magnitude with a minimum",
-    "lamp": "LAMP",
-    "erk": "ERK",
-    "random": "random policies",
-}
+from purlkit.sentence import NAMES
 
 
 @dataclass(frozen=True)

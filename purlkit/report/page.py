@@ -23,18 +23,21 @@ def render(
         job_id=job_id,
         spec=spec,
         result=result,
-        winner=next(one for one in result.candidates if _is_winner(one, result)),
+        winner=next(one for one in result.candidates if _ships(one, result) and one.sparsity == result.sparsity),
         curves=learning(episodes, round(search.agent.exploration_fraction * search.episodes)),
         pareto=pareto(result.candidates, result.accuracy.dense, published),
         published=published,
         settings=_flat(spec.model_dump(mode="json")),
         title_of=title_of,
-        is_winner=lambda one: _is_winner(one, result),
+        ships=lambda one: _ships(one, result),
+        many=len(result.points) > 1,
     )
 
 
-def _is_winner(one: Candidate, result: Result) -> bool:
-    return (one.method, one.variant) == (result.winner.method, result.winner.variant)
+def _ships(one: Candidate, result: Result) -> bool:
+    """Whether it is the winner of its own target."""
+    point = next(point for point in result.points if point.target == one.target)
+    return (one.method, one.variant) == (point.winner.method, point.winner.variant)
 
 
 def _flat(told: dict[str, Any], before: str = "") -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from purlkit.results.calls import (
 from purlkit.results.outcome import (
     CHECKPOINT,
     COMPRESSED,
+    EPISODES,
     LOG,
     ONNX,
     POLICY,
@@ -30,17 +31,24 @@ from purlkit.results.outcome import (
     Episode,
     EpisodeKind,
     Fraction,
+    Front,
+    Headline,
     Layer,
     LayerReport,
+    MatchedReport,
+    Point,
+    RaceReport,
     Result,
     Winner,
+    of_target,
 )
-from purlkit.results.reports import UNREACHABLE_EXIT, CheckReport, ErrorReport
+from purlkit.results.reports import UNREACHABLE_EXIT, CheckReport, ErrorReport, PhaseCost
 from purlkit.results.weights import LayerWeights, Spread, WeightsReport
 
 __all__ = [
     "CHECKPOINT",
     "COMPRESSED",
+    "EPISODES",
     "LOG",
     "ONNX",
     "POLICY",
@@ -61,14 +69,20 @@ __all__ = [
     "ErrorReport",
     "Finish",
     "Fraction",
+    "Front",
+    "Headline",
     "Heartbeat",
     "HeartbeatAnswer",
     "Layer",
     "LayerReport",
     "LayerWeights",
+    "MatchedReport",
     "Outcome",
     "Phase",
+    "PhaseCost",
+    "Point",
     "Progress",
+    "RaceReport",
     "Result",
     "SavedWork",
     "Spread",
@@ -76,4 +90,5 @@ __all__ = [
     "Winner",
     "WorkerEvent",
     "WorkerEvents",
+    "of_target",
 ]

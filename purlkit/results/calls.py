@@ -81,7 +81,7 @@ class HeartbeatAnswer(Record):
 class WorkerEvent(Record):
     """One thing that happened. An episode event also becomes a row of the search's history."""
 
-    type: Literal["phase", "episode", "candidate", "note"]
+    type: Literal["phase", "episode", "rung", "candidate", "note"]
     data: dict[str, Any]
 
 

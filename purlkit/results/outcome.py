@@ -17,7 +17,18 @@ ONNX = "pruned.onnx"
 WEIGHTS = "weights.json"
 POLICY = "policy.json"
 RESULT = "result.json"
+EPISODES = "episodes.parquet"
 LOG = "attempt.log"
+
+
+def of_target(name: str, target: float, targets: int) -> str:
+    """The same file for one of several targets.
+
+    >>> of_target(CHECKPOINT, 0.9, targets=1), of_target(CHECKPOINT, 0.9, targets=3)
+    ('pruned.safetensors', 'pruned-0.9.safetensors')
+    """
+    stem, dot, rest = name.partition(".")
+    return name if targets == 1 else f"{stem}-{target!r}{dot}{rest}"
 
 
 EpisodeKind = Literal["search", "greedy"]
@@ -26,9 +37,10 @@ EpisodeKind = Literal["search", "greedy"]
 class Episode(Record):
     """One walk over the network: what was chosen, what came of it."""
 
-    index: int = Field(ge=0, description="runs on over the stages")
+    index: int = Field(ge=0, description="runs on over the stages and the targets")
     kind: EpisodeKind
     stage: int = Field(0, ge=0)
+    point: int = Field(0, ge=0, description="which of several target sparsities it is for")
     actions: tuple[int, ...] = Field(strict=False)
     rewards: tuple[float, ...] = Field(strict=False)
     accuracies: tuple[Fraction, ...] = Field(strict=False)
@@ -72,19 +84,23 @@ class Cost(Record):
 
 
 class Candidate(Record):
-    """One pruned network of the race; every accuracy is top-1 where its name does not say top-5."""
+    """One pruned network of a race, at the rung where it stopped or was compared; accuracies are top-1 unless named so.
+
+    With several seeds the accuracies after fine-tuning are their means.
+    """
 
     method: str
     variant: Literal["mean", "best"] | None = None
+    target: Fraction = Field(description="the sparsity asked for")
     sparsity: Fraction
-    accuracy_pruned: Fraction = Field(description="before fine-tuning, test split")
-    accuracy: Fraction = Field(description="after fine-tuning, test split")
-    top5_accuracy: Fraction | None = Field(
-        None, description="after fine-tuning, test split; null with 5 classes or fewer"
-    )
+    accuracy_pruned: Fraction = Field(description="before fine-tuning, select split")
     select_accuracy: Fraction = Field(description="after fine-tuning, select split: what the choice was made by")
-    images_seen: int = Field(ge=0, description="training images the method cost: search and fine-tuning")
-    seconds: float = Field(ge=0, description="wall time of the same")
+    accuracy: Fraction = Field(description="after fine-tuning, test split, read when all was decided")
+    top5_accuracy: Fraction | None = Field(None, description="the same of top-5; null with 5 classes or fewer")
+    epochs: int = Field(ge=0, description="of fine-tuning when these were measured")
+    seeds: int = Field(1, ge=1, description="fine-tuning seeds")
+    images_seen: int = Field(ge=0, description="training images that it cost: finding it, and all its fine-tuning")
+    device_seconds: float = Field(ge=0, description="seconds of a runner for the same")
     layers: tuple[LayerReport, ...] = Field(strict=False)
     cost: Cost | None = None
     mask_sha256: Sha256 = Field(description="of which weights are kept: equal for equal masks, bit for bit")
@@ -96,7 +112,7 @@ class Accuracy(Record):
 
     dense: Fraction
     pruned: Fraction
-    fine_tuned: Fraction
+    fine_tuned: Fraction = Field(description="of the checkpoint, measured from its file")
 
 
 class Winner(Record):
@@ -105,26 +121,68 @@ class Winner(Record):
 
 
 class CheckpointRef(Record):
+    name: str = CHECKPOINT
     sha256: Sha256
     bytes: int = Field(ge=1)
 
 
-class Result(Record):
-    """A finished job. Every number of the winner was measured again from the written file."""
+class Headline(Record):
+    """What came of one target sparsity. Every number of the winner was measured again from the written file."""
 
     winner: Winner
     verdict: str
     targets_met: bool
+    reason: str | None = Field(None, description="why the targets are not met")
     sparsity: Fraction
-    prunable_weights: int = Field(ge=1, description="the denominator of every sparsity")
     flops: Cost | None = Field(None, description="of the winner, from the weights in its file")
     accuracy: Accuracy
     top5_accuracy: Fraction | None = Field(None, description="of the winner, test split; null with 5 classes or fewer")
-    candidates: tuple[Candidate, ...] = Field(strict=False)
     checkpoint: CheckpointRef
+
+
+class RaceReport(Record):
+    """How the finalists of a target were compared, and what comparing cost, the winner's own full run included."""
+
+    epochs: int = Field(ge=1, description="after which they were compared")
+    of_epochs: int = Field(ge=1, description="of a full fine-tune")
+    seeds: int = Field(ge=1)
+    images: int = Field(ge=0)
+    device_seconds: float = Field(ge=0)
+
+
+class MatchedReport(Record):
+    """The sceptic's control: the best naive method fine-tuned for as long as the search and its fine-tuning took."""
+
+    method: str
+    epochs: int = Field(ge=1)
+    select_accuracy: Fraction
+    accuracy: Fraction = Field(description="test split")
+
+
+class Point(Headline):
+    target: Fraction = Field(description="the sparsity asked for")
+    race: RaceReport
+    matched: MatchedReport | None = None
+
+
+class Front(Record):
+    """The targets whose checkpoints no other beats in one thing without losing in the other; test accuracy."""
+
+    sparsity: tuple[Fraction, ...] = Field(strict=False, description="accuracy over sparsity")
+    flops: tuple[Fraction, ...] = Field((), strict=False, description="accuracy over multiply-adds that are left")
+
+
+class Result(Headline):
+    """A finished job. The headline is that of the highest target that meets the accuracy target, else the lowest."""
+
+    points: tuple[Point, ...] = Field(strict=False, min_length=1, description="one for each target sparsity")
+    front: Front
+    met_up_to: Fraction | None = Field(description="the highest target sparsity that met all targets; null: none did")
+    prunable_weights: int = Field(ge=1, description="the denominator of every sparsity")
+    candidates: tuple[Candidate, ...] = Field(strict=False)
     dense_sha256: Sha256
     splits: dict[str, int]
     seed: int
     versions: dict[str, str]
-    search_seconds: float = Field(ge=0, description="all of PuRL's before its last fine-tune, earlier stages included")
+    search_seconds: float = Field(ge=0, description="wall time of all of PuRL's before its races")
     search_images: int = Field(ge=0, description="training images of the same")

@@ -21,6 +21,14 @@ class ErrorReport(Record):
     retryable: bool = Field(False, description="whether another attempt may fare better")
 
 
+class PhaseCost(Record):
+    """What a phase will cost, by a simple estimate: see purlkit/estimate.py."""
+
+    phase: str
+    images: int = Field(ge=0, description="training images, all runners together")
+    device_hours: float = Field(ge=0, description="by the speed of one thread of the machine that checked")
+
+
 class CheckReport(Record):
     """What `checking` found: all that can be known of a spec before any training."""
 
@@ -30,4 +38,5 @@ class CheckReport(Record):
     prunable_weights: int | None = None
     sparsity_range: tuple[float, float] | None = Field(None, strict=False)
     steps: int | None = Field(None, description="environment steps of the search")
+    costs: tuple[PhaseCost, ...] = Field((), strict=False, description="phase by phase; none without the data")
     memory_bytes: int | None = Field(None, description="a runner's weights and data, roughly")

@@ -5,6 +5,7 @@ Every later part of the program receives one of these and never asks again wheth
 
 from purlkit.spec.job import NOT_IN_FINGERPRINT, SPEC_VERSION, Baseline, JobSpec, Resources, Targets
 from purlkit.spec.model import Dataset, Model, TrainHere, Uploaded, Weights
+from purlkit.spec.race import Race
 from purlkit.spec.record import Kwargs, Rate, Record, Sha256
 from purlkit.spec.search import DEVIATIONS, SHARES, Agent, Search
 from purlkit.spec.training import FineTune, Retrain, Training
@@ -21,6 +22,7 @@ __all__ = [
     "JobSpec",
     "Kwargs",
     "Model",
+    "Race",
     "Rate",
     "Record",
     "Resources",

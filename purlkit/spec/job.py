@@ -5,28 +5,53 @@ from __future__ import annotations
 import hashlib
 import json
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from purlkit.errors import InvalidSpec
 from purlkit.spec.model import Dataset, Model
+from purlkit.spec.race import Race
 from purlkit.spec.record import Record
 from purlkit.spec.search import Search
 from purlkit.spec.training import FineTune
 from purlkit.zoo import catalog
 
 # Part of every fingerprint: raised when the meaning of an existing field or default changes.
-SPEC_VERSION = 1
+# 2: without `baselines` a job races five naive methods, where it had raced global magnitude alone.
+SPEC_VERSION = 2
 
 # Fields that say how a job is handled, not what it computes.
 NOT_IN_FINGERPRINT = frozenset({"name", "labels", "priority", "timeout_seconds", "max_attempts"})
 
 
+Sparsity = Annotated[float, Field(gt=0, lt=1)]
+Several = Annotated[tuple[Sparsity, ...], Field(strict=False, min_length=1, max_length=20)]
+
+
+def _one_or_several(value: Any) -> str:
+    return "several" if isinstance(value, (list, tuple)) else "one"
+
+
 class Targets(Record):
-    sparsity: float = Field(gt=0, lt=1, description="share of all prunable weights to remove")
+    sparsity: Annotated[
+        Annotated[Sparsity, Tag("one")] | Annotated[Several, Tag("several")], Discriminator(_one_or_several)
+    ] = Field(description="share of all prunable weights to remove; or several, rising: a search and a race for each")
     accuracy: float | None = Field(None, gt=0, le=1, description="top-1 accuracy to keep")
     max_drop: float | None = Field(None, ge=0, lt=1, description="accuracy that may be lost, from the dense model's")
+
+    @field_validator("sparsity", mode="before")
+    @classmethod
+    def _one_is_no_list(cls, sparsity: Any) -> Any:
+        # A list of one is the job without a list: the same job has one fingerprint.
+        return sparsity[0] if isinstance(sparsity, (list, tuple)) and len(sparsity) == 1 else sparsity
+
+    @field_validator("sparsity")
+    @classmethod
+    def _rising(cls, sparsity: float | tuple[float, ...]) -> float | tuple[float, ...]:
+        if isinstance(sparsity, tuple) and not all(low < high for low, high in pairwise(sparsity)):
+            raise ValueError("several sparsities must rise strictly")
+        return sparsity
 
     @model_validator(mode="after")
     def _one_accuracy_target(self) -> Targets:
@@ -35,7 +60,7 @@ class Targets(Record):
         return self
 
 
-Baseline = Literal["uniform", "global", "global-mt", "lamp", "erk"]
+Baseline = Literal["uniform", "global", "global-mt", "lamp", "erk", "random"]
 
 
 class Resources(Record):
@@ -74,7 +99,11 @@ class JobSpec(Record):
     search: Search = Search()
     fine_tune: FineTune = FineTune()
     baselines: tuple[Baseline, ...] = Field(
-        ("global",), strict=False, max_length=16, description="the naive methods raced against the search"
+        ("uniform", "global", "global-mt", "lamp", "random"),
+        strict=False,
+        max_length=16,
+        description="the naive methods raced against the search; random: the best of as many random policies as the "
+        "search has episodes",
     )
     minimum_threshold: float | None = Field(
         None,
@@ -83,6 +112,7 @@ class JobSpec(Record):
         description="of global-mt: every layer keeps at least this share of ALL prunable weights, a smaller one all of "
         "its own; null: half of what the target keeps, divided evenly among the layers",
     )
+    race: Race = Race()
     resources: Resources = Resources()
     seed: int = Field(0, ge=0, lt=2**31, description="with the spec it decides every random choice")
 
@@ -94,6 +124,9 @@ class JobSpec(Record):
             return stages
         if stages[0] <= 0 or not all(low < high for low, high in pairwise(stages)):
             raise ValueError("stages must rise strictly, from above 0")
+        several = isinstance(targets.sparsity, tuple)
+        if several:
+            raise ValueError("stages lead to one target: give one sparsity, or leave the stages out")
         if stages[-1] != targets.sparsity:
             raise ValueError("the last of stages must equal targets.sparsity")
         # One stage is what a job without stages does: the same job has one fingerprint.
@@ -105,6 +138,8 @@ class JobSpec(Record):
             raise ValueError("baselines: name each method once")
         if self.minimum_threshold is not None and "global-mt" not in self.baselines:
             raise ValueError("minimum_threshold is a setting of global-mt: name that in baselines, or leave it out")
+        if self.race.matched and not set(self.baselines) - {"random"}:
+            raise ValueError("race.matched trains a naive method on: name one in baselines, beside random")
         if self.resources.env_runners > self.search.lookahead:
             raise ValueError(
                 f"resources.env_runners is {self.resources.env_runners} but search.lookahead is "
@@ -124,9 +159,25 @@ class JobSpec(Record):
         return self.model_copy(update={"dataset": dataset})
 
     @property
+    def points(self) -> tuple[float, ...]:
+        """The target sparsities, each with a search, a race and a checkpoint of its own."""
+        given = self.targets.sparsity
+        return given if isinstance(given, tuple) else (given,)
+
+    def at(self, point: float) -> JobSpec:
+        """The same job with one of its targets alone."""
+        return self.model_copy(update={"targets": self.targets.model_copy(update={"sparsity": point})})
+
+    @property
+    def target(self) -> float:
+        """The sparsity of a job with one target."""
+        (target,) = self.points
+        return target
+
+    @property
     def sparsities(self) -> tuple[float, ...]:
-        """The target of each stage."""
-        return self.stages or (self.targets.sparsity,)
+        """The target of each search: of the stages on the way to the one target, else of the points."""
+        return self.stages or self.points
 
     @property
     def data(self) -> Dataset:

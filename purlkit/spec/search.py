@@ -71,6 +71,11 @@ class Search(Record):
         None, ge=1, le=10_000_000, description="images of the reward split that accuracy is measured on; null: all"
     )
     exact_target: bool = Field(True, description="scale the alphas so that the target sparsity is met exactly")
+    warm_start: bool = Field(
+        False,
+        description="with several targets: begin with the episodes of the targets before in the replay, their rewards "
+        "recomputed for this one",
+    )
     retrain: Retrain = Field(Retrain(), description="the training after each cut")
     agent: Agent = Field(Agent(), description="the DQN's own settings")
 

@@ -94,6 +94,10 @@ class Splits:
     def to(self, device: torch.device | str) -> Splits:
         return Splits(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
+    def without_test(self) -> Splits:
+        """What everything works with until all is decided: nothing can be measured on no image."""
+        return replace(self, test=self.test[:0])
+
     def with_reward_images(self, n: int | None) -> Splits:
         """The same with only the first n images of the reward split, in memory; the others are used for nothing.
 

@@ -15,6 +15,7 @@ from purlkit.spec import Training
 from purlkit.training.data import Samples, batches, steps_per_epoch
 from purlkit.training.evaluate import mode
 from purlkit.training.generators import seeded
+from purlkit.training.paused import Paused, go_on, pause
 
 
 def train(
@@ -27,13 +28,18 @@ def train(
     shrink: Callable[[int], Mask] | None = None,
     on_batch: Callable[[], None] | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
-) -> None:
+    paused: Paused | None = None,
+    stop: Callable[[int], bool] | None = None,
+) -> Paused | None:
     """A cosine over all steps, by an optimiser of its own.
 
     `seed` decides the order of the images and all else that is random; every generator is left as it was. What `mask`
     removes is zero before, after, and after every step. `shrink(epoch)` says before each epoch, counted from 0, what
     stays of the network as it is then; nothing comes back. `on_batch()` follows each step and may raise to stop;
     `on_epoch(done, of)` follows each epoch. No number is read back from the device on the way.
+
+    `stop(done)` is asked after each epoch but the last; where it says yes the training stops, and what is returned goes
+    on as `paused` with the same model and arguments, to the same bits as if it had never stopped.
     """
     layers = prunable_layers(model)
     mask = mask or Mask.dense(layers)
@@ -42,10 +48,13 @@ def train(
     optimizer = _optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], training)
     order = torch.Generator().manual_seed(seed)
     steps = training.epochs * steps_per_epoch(len(images), training.batch_size)
-    step = 0
+    step, first = 0, 0
     with seeded(seed, images.device), mode(model, training=True):
+        if paused is not None:
+            go_on(paused, optimizer, order, images.device)
+            step, first = paused.epochs * steps_per_epoch(len(images), training.batch_size), paused.epochs
         try:
-            for epoch in range(training.epochs):
+            for epoch in range(first, training.epochs):
                 if shrink is not None:
                     mask = mask & shrink(epoch)
                     mask.apply(layers)
@@ -63,10 +72,13 @@ def train(
                         on_batch()
                 if on_epoch is not None:
                     on_epoch(epoch + 1, training.epochs)
+                if stop is not None and epoch + 1 < training.epochs and stop(epoch + 1):
+                    return pause(epoch + 1, optimizer, order, images.device)
         finally:
             optimizer.zero_grad()
             # A run that diverged has NaN for gradients, and NaN times zero is NaN: removed stays removed even then.
             mask.apply(layers)
+    return None
 
 
 def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:

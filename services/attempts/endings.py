@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from purlkit.results import CHECKPOINT, ErrorReport, Finish, Outcome, Phase, Result
+from purlkit.results import ErrorReport, Finish, Outcome, Phase, Result
 from services import artifacts
 from services.artifacts import Blob
 from services.attempts.claims import out_of_time
@@ -164,11 +164,15 @@ def _checked_result(session: Session, attempt: Attempt, last_word: Finish) -> Re
     result = last_word.result
     if result is None or last_word.error is not None:
         raise InvalidFinish("a success has a result and no error", remedy="send `result`, and only that")
-    checkpoint = artifacts.staged(session, attempt, CHECKPOINT)
-    if checkpoint is None or CHECKPOINT not in last_word.artifacts:
-        raise InvalidFinish(f"a success publishes {CHECKPOINT}", remedy="upload it, and name it in `artifacts`")
-    if (checkpoint.sha256, checkpoint.bytes) != (result.checkpoint.sha256, result.checkpoint.bytes):
-        raise InvalidFinish("the result speaks of another checkpoint than the uploaded one", remedy="name that one")
+    checkpoints = [point.checkpoint for point in result.points]
+    if result.checkpoint not in checkpoints:
+        raise InvalidFinish("the headline's checkpoint is none of its points'", remedy="take the headline from a point")
+    for told in checkpoints:
+        checkpoint = artifacts.staged(session, attempt, told.name)
+        if checkpoint is None or told.name not in last_word.artifacts:
+            raise InvalidFinish("a success publishes its checkpoints", remedy="upload each, and name it in `artifacts`")
+        if (checkpoint.sha256, checkpoint.bytes) != (told.sha256, told.bytes):
+            raise InvalidFinish("the result speaks of another checkpoint than the uploaded one", remedy="name that one")
     return result
 
 

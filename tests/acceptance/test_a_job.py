@@ -18,7 +18,6 @@ from purlkit.checkpoint.onnx_file import verify_onnx
 from purlkit.results import CHECKPOINT, COMPRESSED, ONNX, POLICY, RESULT, WEIGHTS, WeightsReport
 from purlkit.spec import Dataset
 from purlkit.training.evaluate import accuracy
-from purlkit.verdict import NAMES
 from purlkit.zoo import catalog, datasets, small
 from tests.acceptance.running import SMALL_JOB, RunningService, serving
 
@@ -32,7 +31,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 @pytest.fixture(scope="module")
 def done(service: RunningService) -> dict[str, Any]:
-    return service.ended(service.submit({**SMALL_JOB, "baselines": sorted(catalog.BASELINES)}))
+    """Three targets, each with a search of a few episodes and a race of every method."""
+    search = {**SMALL_JOB["search"], "episodes": 4, "warm_start": True}
+    changes = {"targets": {"sparsity": [0.5, 0.7, 0.8]}, "search": search, "baselines": sorted(catalog.BASELINES)}
+    return service.ended(service.submit({**SMALL_JOB, **changes}))
 
 
 def the_model() -> torch.nn.Module:
@@ -42,10 +44,13 @@ def the_model() -> torch.nn.Module:
 def test_the_job_succeeds_with_a_result_that_adds_up(done: dict[str, Any]) -> None:
     assert done["state"] == "succeeded", done["error"]
     result = done["result"]
+    assert [point["target"] for point in result["points"]] == [0.5, 0.7, 0.8]
+    assert result["met_up_to"] == 0.8  # no accuracy was asked for
     assert result["sparsity"] == pytest.approx(0.8, abs=0.001)
     assert {c["method"] for c in result["candidates"]} == {"purl", *catalog.BASELINES}
-    assert all(c["sparsity"] == result["sparsity"] for c in result["candidates"])
-    assert result["verdict"].startswith(f"{NAMES[result['winner']['method']]} ships")
+    assert all(c["sparsity"] == pytest.approx(c["target"], abs=0.001) for c in result["candidates"])
+    assert " ships" in result["verdict"]
+    assert result["verdict"] == result["points"][-1]["verdict"]
     assert done["error"] is None
     assert [attempt["state"] for attempt in done["attempts"]] == ["succeeded"]
     assert done["progress"]["fraction"] == 1
@@ -92,13 +97,29 @@ def test_what_it_costs_is_told_of_every_candidate(done: dict[str, Any]) -> None:
     assert result["accuracy"]["fine_tuned"] <= result["top5_accuracy"] <= 1
 
 
+def test_each_target_has_a_checkpoint_and_the_headline_is_the_highest(
+    service: RunningService, done: dict[str, Any]
+) -> None:
+    for point in done["result"]["points"]:
+        model = the_model()
+        answer = service.http.get(point["checkpoint"]["href"])
+        assert hashlib.sha256(answer.content).hexdigest() == point["checkpoint"]["sha256"]
+        model.load_state_dict(load(answer.content))
+        assert Mask.from_weights(prunable_layers(model)).sparsity == point["sparsity"]
+    assert done["result"]["checkpoint"]["sha256"] == done["result"]["points"][-1]["checkpoint"]["sha256"]
+    missing = service.http.get(f"/jobs/{done['id']}/checkpoint", params={"sparsity": 0.6})
+    assert missing.status_code == 404
+    assert missing.json()["detail"].endswith("ask for one of 0.5, 0.7, 0.8")
+
+
 def test_every_episode_is_on_record_once(service: RunningService, done: dict[str, Any]) -> None:
     episodes = service.episodes(done["id"])
 
     assert [episode["index"] for episode in episodes] == list(range(12))
     assert {episode["runner"] for episode in episodes} == {1, 2}
     assert all(len(episode["actions"]) == 3 for episode in episodes)
-    assert len(service.episodes(done["id"], kind="greedy")) == 2
+    assert [episode["point"] for episode in episodes] == [0] * 4 + [1] * 4 + [2] * 4
+    assert len(service.episodes(done["id"], kind="greedy")) == 3 * 2
 
 
 def test_uploaded_weights_are_pruned_instead_of_trained_ones(service: RunningService) -> None:

@@ -48,7 +48,8 @@ def same_outcome(service: RunningService, job: dict[str, Any], other: dict[str, 
 
 
 def outcome(candidate: dict[str, Any]) -> Any:
-    return candidate["method"], candidate["mask_sha256"], candidate["accuracy"], candidate["select_accuracy"]
+    told = ("method", "variant", "mask_sha256", "epochs", "accuracy", "select_accuracy", "images_seen")
+    return [candidate[name] for name in told]
 
 
 def test_a_killed_attempt_is_followed_by_one_that_goes_on_from_the_last_finished_episode(

@@ -21,7 +21,8 @@ def test_it_prints_its_table_and_verdict_and_leaves_the_checkpoint(tmp_path: Pat
     assert run.returncode == 0, run.stdout + run.stderr
     said = run.stdout
     assert "episode  1/4" in said
-    assert [line.split()[0] for line in said.splitlines() if "90.00%" in line][:2] == ["PuRL", "global"]
+    assert sum("90.00%" in line and "×" in line for line in said.splitlines()) == 7  # candidates
+    assert "  after 1 of 10 epochs, on the select split:" in said
     assert "\nverdict: " in said
-    assert "\nmask of PuRL: sha256 " in said
+    assert "\nmask of PuRL, mean policy: sha256 " in said
     assert (tmp_path / "pruned.safetensors").stat().st_size > 77_072 * 4

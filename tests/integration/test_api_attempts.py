@@ -36,6 +36,7 @@ def test_a_whole_life(service: Service) -> None:
     job = service.job(job_id)
     assert (job["state"], job["error"], job["attempts"][0]["state"]) == ("succeeded", None, "succeeded")
     assert job["result"]["checkpoint"] == {
+        "name": "pruned.safetensors",
         "sha256": hashlib.sha256(b"pruned").hexdigest(),
         "bytes": 6,
         "href": f"/jobs/{job_id}/checkpoint",

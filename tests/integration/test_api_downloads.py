@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from purlkit.results import CheckpointRef, Finish, Outcome
 from services.artifacts import LocalStore
+from services.testing import a_blob, a_result
 from tests.integration.over_http import Service, assert_problem, serving
 from tests.s3 import S3Server
 
@@ -133,6 +135,41 @@ def test_a_client_may_ask_to_be_sent_to_the_store_itself(finished: Service, path
         assert sent.status_code == 307
         there = httpx.get(sent.headers["location"], headers={"Range": "bytes=5-9"}, trust_env=False)
         assert (there.status_code, there.content) == (206, DATA[5:10])
+
+
+def two_targets(sparse: bytes, dense: bytes) -> Finish:
+    """A result of two targets, whose headline is the first's."""
+    result = a_result(a_blob(sparse))
+    [point] = result.points
+    refs = {
+        target: CheckpointRef(name=f"pruned-{target}.safetensors", sha256=a_blob(data).sha256, bytes=len(data))
+        for target, data in ((0.5, dense), (0.9, sparse))
+    }
+    points = tuple(point.model_copy(update={"target": target, "checkpoint": ref}) for target, ref in refs.items())
+    told = result.model_copy(update={"points": points, "checkpoint": refs[0.9]})
+    return Finish(outcome=Outcome.SUCCEEDED, result=told, artifacts=tuple(ref.name for ref in refs.values()))
+
+
+def test_each_of_several_targets_has_a_checkpoint(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        job_id = service.submit()["id"]
+        worker = service.claim()
+        finish = two_targets(b"sparse", b"dense")
+        worker.stage("pruned-0.9.safetensors", b"sparse")
+        assert_problem(worker.finish(finish), 422, "invalid_finish")  # the other one is missing
+        worker.stage("pruned-0.5.safetensors", b"dense")
+        assert worker.finish(finish).status_code == 200
+
+        job = service.http.get(f"/jobs/{job_id}").json()
+        hrefs = {point["target"]: point["checkpoint"]["href"] for point in job["result"]["points"]}
+        assert {target: service.http.get(href).content for target, href in hrefs.items()} == {
+            0.5: b"dense",
+            0.9: b"sparse",
+        }
+        assert service.http.get(job["result"]["checkpoint"]["href"]).content == b"sparse"
+        missing = service.http.get(f"/jobs/{job_id}/checkpoint?sparsity=0.7")
+        assert_problem(missing, 404, "no_checkpoint")
+        assert missing.json()["detail"].endswith("ask for one of 0.5, 0.9")
 
 
 def test_a_large_file_is_never_held_whole(tmp_path: Path) -> None:

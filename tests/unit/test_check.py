@@ -35,6 +35,8 @@ def test_a_sound_spec_is_runnable(tmp_path: Path) -> None:
     assert (len(report.layers), report.prunable_weights) == (10, 77072)
     assert report.sparsity_range == pytest.approx((0, 77062 / 77072))
     assert report.steps == 600  # 55 search and 5 greedy episodes of 10 layers
+    assert [cost.phase for cost in report.costs] == ["dense", "search", "policy", "race", "verify"]
+    assert all(cost.device_hours > 0 for cost in report.costs)
     assert report.memory_bytes is not None
     assert 1_000_000 < report.memory_bytes < 10_000_000
 
@@ -70,6 +72,7 @@ def test_missing_data_still_gives_layers_and_range(tmp_path: Path) -> None:
     report = checked(tmp_path, dataset={"name": "cifar10"})
 
     assert reasons(report) == [("missing_data", "/dataset/name")]
+    assert report.costs == ()
     assert report.layers[0].shape == (16, 3, 3, 3)  # three channels: built for the data set that is missing
     assert report.sparsity_range is not None
 

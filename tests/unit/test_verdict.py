@@ -1,104 +1,164 @@
-"""The choice is made on the select split, and the naive method ships unless the search is shown to be better."""
+"""The choice is made on the select split, and the cheaper ships unless the dearer is shown to be better."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
-from purlkit.results import Candidate, LayerReport
-from purlkit.verdict import Contender, choose, paired_lead, sentence
+from purlkit.sentence import Comparison, Matched, TestNumbers, sentence
+from purlkit.verdict import Choice, Contender, Paired, choose, paired_lead
 
-LAYER = LayerReport(name="fc", kind="linear", shape=(10, 10), weights=100, kept=10, sparsity=0.9)
+HOW = Comparison(epochs=10, of_epochs=10, seeds=1, epoch_images=100)
+COSTS = {"purl": 12_000, "random": 500}
 
 
-def contender(
-    method: str, right: list[bool], *, test: float = 0.5, images: int = 1000, sparsity: float = 0.9
-) -> Contender:
-    candidate = Candidate(
-        method=method,
-        sparsity=sparsity,
-        accuracy_pruned=0.1,
-        accuracy=test,
-        select_accuracy=sum(right) / len(right),
-        images_seen=images,
-        seconds=1.0,
-        layers=(LAYER,),
-        mask_sha256="0" * 64,
-    )
-    return Contender(candidate, right)
+def contender(method: str, *right: list[bool], variant: str | None = None, sparsity: float = 0.9) -> Contender:
+    return Contender(method, variant, sparsity, COSTS.get(method, 0), right)
 
 
 def right(share: float, n: int = 100) -> list[bool]:
     return [i < share * n for i in range(n)]
 
 
+def said(choice: Choice, how: Comparison = HOW, *, search: float = 0.8, rival: float = 0.8) -> str:
+    return sentence(choice, how, sparsity=choice.winner.sparsity, test=TestNumbers(search, rival))
+
+
 def test_the_paired_interval_by_hand() -> None:
     # Differences 1, 0, 0, -1, 1: mean 0.2, sample variance 0.7, standard error sqrt(0.7 / 5).
-    a = [True, True, False, False, True]
-    b = [False, True, False, True, False]
+    a = [[True, True, False, False, True]]
+    b = [[False, True, False, True, False]]
 
     paired = paired_lead(a, b)
 
     assert paired.lead == pytest.approx(0.2)
-    assert paired.high - paired.lead == pytest.approx(1.959964 * math.sqrt(0.7 / 5))
+    assert paired.margin == pytest.approx(1.959964 * math.sqrt(0.7 / 5))
     assert paired.lead - paired.low == pytest.approx(1.959964 * math.sqrt(0.7 / 5))
 
 
-def test_the_search_ships_when_its_lead_is_beyond_chance() -> None:
-    search, naive = contender("purl", right(0.9)), contender("global", right(0.6))
+def test_the_paired_interval_over_two_seeds_by_hand() -> None:
+    # Differences (1, 0) and (1, -1): of the images 1 and -1/2, of the seeds 1/2 and 0, mean 1/4.
+    a = [[True, True], [True, False]]
+    b = [[False, True], [False, True]]
 
-    choice = choose([search, naive])
+    paired = paired_lead(a, b)
+
+    images, seeds = 2 * 0.75**2 / 1 / 2, 2 * 0.25**2 / 1 / 2
+    assert paired.lead == pytest.approx(0.25)
+    assert paired.margin == pytest.approx(1.959964 * math.sqrt(images + seeds))
+
+
+def test_equal_networks_have_no_lead_and_no_doubt() -> None:
+    assert paired_lead([right(0.5)], [right(0.5)]) == Paired(0.0, 0.0, 0.0)
+
+
+def test_the_search_ships_when_its_lead_is_beyond_chance() -> None:
+    search, naive = contender("purl", right(0.9), variant="mean"), contender("global", right(0.6))
+
+    choice = choose([search, naive], 0.9)
 
     assert choice.winner is search
-    assert sentence(choice, epochs=10).startswith("PuRL ships at 90.0 % sparsity: PuRL beat global magnitude")
+    assert said(choice).startswith("PuRL beat global magnitude by 30.0 ± 9.0 points at 90.0 % sparsity (one seed, 10")
 
 
 def test_a_lead_within_chance_ships_the_naive_method_and_says_so() -> None:
-    search, naive = contender("purl", right(0.92)), contender("global", right(0.91))
+    search, naive = contender("purl", right(0.92), variant="best"), contender("lamp", right(0.91))
 
-    choice = choose([search, naive])
+    choice = choose([search, naive], 0.9)
 
     assert choice.winner is naive
-    assert "no demonstrated gain of PuRL over global magnitude" in sentence(choice, epochs=10)
+    assert said(choice).startswith(
+        "LAMP ships at 90.0 % sparsity: no demonstrated gain of PuRL's best episode over it (a lead of +1.0 ± 2.0"
+    )
+
+
+def test_a_search_that_ships_without_beating_its_rival_itself_is_only_called_ahead() -> None:
+    search, rival = contender("purl", right(0.92)), contender("random", right(0.91))
+
+    choice = Choice(search, search, rival, paired_lead(search.right, rival.right))
+
+    assert said(choice).startswith("PuRL is ahead of random search by 1.0 ± 2.0 points")
 
 
 def test_a_naive_lead_beyond_chance_is_called_a_win() -> None:
-    choice = choose([contender("purl", right(0.5)), contender("global", right(0.9))])
+    choice = choose([contender("purl", right(0.5)), contender("lamp", right(0.9))], 0.9)
 
-    assert "global magnitude beat PuRL" in sentence(choice, epochs=10)
+    assert said(choice).startswith("LAMP beat PuRL by 40.0 ± 9.7 points at 90.0 % sparsity")
+
+
+def test_of_those_that_none_is_shown_to_beat_the_cheapest_ships() -> None:
+    search, tried, free = (
+        contender("purl", right(0.92)),
+        contender("random", right(0.91)),
+        contender("lamp", right(0.9)),
+    )
+
+    assert choose([search, tried, free], 0.9).winner is free
+    assert choose([search, tried, contender("lamp", right(0.6))], 0.9).winner is tried
+
+
+def test_the_rival_of_a_search_that_lost_is_the_winner() -> None:
+    choice = choose(
+        [contender("purl", right(0.5)), contender("random", right(0.91)), contender("lamp", right(0.9))], 0.9
+    )
+
+    assert choice.rival is choice.winner
+    assert choice.winner.method == "lamp"
 
 
 def test_a_search_that_stayed_denser_does_not_win_by_that() -> None:
     search, naive = contender("purl", right(0.9), sparsity=0.1), contender("global", right(0.6))
 
-    choice = choose([search, naive])
+    choice = choose([search, naive], 0.9)
 
     assert choice.winner is naive
-    assert "PuRL reached only 10.0 % and can't be compared with global magnitude" in sentence(choice, epochs=10)
+    assert "PuRL reached only 10.0 % and can't be compared" in said(choice)
 
 
-def test_the_test_split_has_no_say() -> None:
-    search = contender("purl", right(0.9), test=0.2)
-    naive = contender("global", right(0.6), test=0.99)
+def test_nothing_that_the_choice_is_made_of_knows_the_test_split() -> None:
+    fields = {field.name for field in dataclasses.fields(Contender)}
 
-    assert choose([search, naive]).winner is search
-
-
-def test_the_sentence_says_what_the_search_cost() -> None:
-    choice = choose([contender("purl", right(0.9), images=12_000), contender("global", right(0.6), images=1000)])
-
-    assert "cost 12 times the training images of global magnitude" in sentence(choice, epochs=10)
+    assert fields == {"method", "variant", "sparsity", "cost", "right"}
 
 
-def test_of_equals_the_cheaper_is_chosen() -> None:
-    dear, cheap = contender("global", right(0.9), images=2000), contender("global", right(0.9), images=1000)
+def test_the_test_split_is_told_and_another_order_is_named() -> None:
+    choice = choose([contender("purl", right(0.5)), contender("lamp", right(0.9))], 0.9)
 
-    assert choose([dear, cheap]).winner is cheap
+    assert "On the test split PuRL has 70.0 % and LAMP 90.0 %." in said(choice, search=0.7, rival=0.9)
+    assert "LAMP 60.0 %, which is the other order." in said(choice, search=0.7, rival=0.6)
+
+
+def test_the_sentence_says_what_the_search_cost_and_how_the_comparison_was_made() -> None:
+    choice = choose([contender("purl", right(0.5)), contender("lamp", right(0.9))], 0.9)
+
+    # 12,000 images against none and 10 epochs of 100
+    assert "PuRL's search cost 12 times the total of LAMP" in said(choice)
+    short = Comparison(epochs=3, of_epochs=10, seeds=3, epoch_images=3000)
+    assert "(3 seeds, 3 of 10 epochs each, select split)" in said(choice, short)
+    assert "cost 0.4 times the total" in said(choice, short)
+
+
+@pytest.mark.parametrize(
+    ("lead", "words"),
+    [
+        (Paired(0.1, 0.05, 0.15), "ahead of that too, by 10.0 ± 5.0 points: the search was worth its cost"),
+        (Paired(-0.1, -0.15, -0.05), "beats PuRL by 10.0 ± 5.0 points: the search was not worth its cost"),
+        (Paired(0.01, -0.04, 0.06), "is +1.0 ± 5.0 points: the search was not shown to be worth its cost"),
+    ],
+)
+def test_the_control_says_whether_the_search_was_worth_its_cost(lead: Paired, words: str) -> None:
+    choice = choose([contender("purl", right(0.9)), contender("lamp", right(0.5))], 0.9)
+
+    text = sentence(choice, HOW, sparsity=0.9, test=TestNumbers(0.9, 0.5), matched=Matched("lamp", 130, 0.75, lead))
+
+    assert "With the search's whole cost as further fine-tuning (130 epochs) LAMP has 75.0 % on the test split" in text
+    assert words in text
 
 
 def test_alone_in_the_race_the_search_ships_and_the_sentence_says_that_nothing_was_raced() -> None:
-    choice = choose([contender("purl", right(0.9))])
+    choice = choose([contender("purl", right(0.9))], 0.9)
 
-    assert choice.winner.is_search
-    assert "nothing was raced against it" in sentence(choice, epochs=10)
+    assert choice.winner.kind == "search"
+    assert "nothing was raced against it" in sentence(choice, HOW, sparsity=0.9, test=None)

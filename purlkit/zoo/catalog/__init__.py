@@ -39,6 +39,7 @@ BASELINES = {
     "global-mt": "the same, with a minimum number of weights that every layer keeps",
     "lamp": "one threshold for scores that compare each weight with those of its layer that are not smaller",
     "erk": "each layer's density follows from its shape: the smaller and squarer, the denser",
+    "random": "the best by the reward split of as many random policies as the search has episodes",
 }
 
 Entry = TypeVar("Entry", ModelEntry, DatasetEntry)

@@ -31,9 +31,18 @@ def test_gzip_and_onnx_stand_beside_the_checkpoint(tmp_path: Path) -> None:
 
     written = files.others(job, tmp_path / "pruned.safetensors", some_images(20))
 
-    assert written == [COMPRESSED, ONNX]
-    assert all((tmp_path / name).stat().st_size for name in written)
+    assert [path.name for path, _ in written] == [COMPRESSED, ONNX]
+    assert all(path.stat().st_size for path, _ in written)
     assert events == []
+
+
+def test_each_of_several_targets_has_files_called_as_its_checkpoint(tmp_path: Path) -> None:
+    job, _ = attempt_in(tmp_path)
+    path = (tmp_path / "pruned.safetensors").rename(tmp_path / "pruned-0.9.safetensors")
+
+    written = files.others(job, path, some_images(20))
+
+    assert [path.name for path, _ in written] == ["pruned-0.9.safetensors.gz", "pruned-0.9.onnx"]
 
 
 def test_a_network_that_is_no_onnx_is_published_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,5 +53,7 @@ def test_a_network_that_is_no_onnx_is_published_without_it(tmp_path: Path, monke
 
     monkeypatch.setattr(files, "write_onnx", refuse)
 
-    assert files.others(job, tmp_path / "pruned.safetensors", some_images(20)) == [COMPRESSED]
+    assert [path.name for path, _ in files.others(job, tmp_path / "pruned.safetensors", some_images(20))] == [
+        COMPRESSED
+    ]
     assert events == [("note", {"onnx": "torch can't write this model as ONNX: use the safetensors file"})]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from purlkit import checkpoint
@@ -14,10 +15,12 @@ from purlkit.results import Episode
 from purlkit.seeds import derive, stage_seed
 from purlkit.spec import JobSpec
 from purlkit.zoo import models
-from workers import pipeline, race, stages
+from workers import pipeline, stages
+from workers.candidates import best_episode, mean_policy
 from workers.dense import Dense
 from workers.search import Found
 from workers.stages import Stage
+from workers.tuning import Leg, fine_tune
 
 SPEC = JobSpec.model_validate(
     {
@@ -33,7 +36,7 @@ PULSE = SimpleNamespace(tick=SimpleNamespace(remote=lambda: None))
 
 def dense_net() -> Dense:
     model = models.build_for(SPEC)
-    return Dense(prunable_layers(model), checkpoint.tensors_of(model), checkpoint.fingerprint(model), 0.1, 0.1)
+    return Dense(prunable_layers(model), checkpoint.tensors_of(model), checkpoint.fingerprint(model), 0.1)
 
 
 def found(*actions: int) -> Found:
@@ -52,16 +55,17 @@ def found(*actions: int) -> Found:
 
 
 def played(stage: Stage, *actions: int) -> Stage:
-    entrant = pipeline._purl(stage, found(*actions))
-    finisher = race.fine_tune(SPEC.model_dump_json(), stage.tensors, entrant, "unused", PULSE, seed=stage.seed)
-    return stages.after(stage, entrant, finisher)
+    entrant = mean_policy(stage, found(*actions))
+    leg = Leg("tuned", entrant, SPEC.fine_tune, stage.seed, until=1)
+    run = fine_tune(SPEC.model_dump_json(), stage.tensors, leg, "unused", PULSE)
+    return stages.after(stage, entrant, run, seconds=3.0, images=1000)
 
 
 def test_no_stage_revives_what_another_removed() -> None:
     first = stages.first(SPEC, dense_net())
     second = played(first, 1, 2, 3)
     third = played(second, 3, 1, 0)
-    last = pipeline._purl(third, found(0, 2, 5))
+    last = mean_policy(third, found(0, 2, 5))
 
     masks = [first.mask, second.mask, third.mask, last.mask]
     for before, after in pairwise(masks):
@@ -79,8 +83,8 @@ def test_a_stage_starts_from_the_fine_tuned_network_of_the_one_before() -> None:
 
     moved = [name for name in first.tensors if not torch.equal(first.tensors[name], second.tensors[name])]
     assert set(moved) == set(first.tensors)
-    assert pipeline._purl(second, found(0, 0, 1)).tensors is second.tensors
-    assert pipeline._purl(first, found(0, 0, 1)).tensors is None  # the dense one, which every candidate has
+    assert mean_policy(second, found(0, 0, 1)).tensors is second.tensors
+    assert mean_policy(first, found(0, 0, 1)).tensors is None  # the dense one, which every candidate has
 
 
 def test_the_mask_is_carried_and_not_guessed_from_zeros() -> None:
@@ -89,15 +93,15 @@ def test_the_mask_is_carried_and_not_guessed_from_zeros() -> None:
     second.tensors[f"{name}.weight"][~keep] = 5.0  # as a fine-tune that forgot its mask would leave it
 
     assert not second.layers[0].weight[~keep].any()
-    assert pipeline._purl(second, found(0, 0, 1)).mask & second.mask == pipeline._purl(second, found(0, 0, 1)).mask
+    assert mean_policy(second, found(0, 0, 1)).mask & second.mask == mean_policy(second, found(0, 0, 1)).mask
 
 
 def test_costs_add_up_over_the_stages() -> None:
     second = played(stages.first(SPEC, dense_net()), 1, 2, 3)
 
     assert second.images == 100 + 1000  # the search's and one epoch of digits
-    assert second.seconds > 2.0
-    assert pipeline._purl(second, found(0, 0, 1)).images == 1100 + 100
+    assert (second.seconds, second.device_seconds) == (3.0, pytest.approx(2.0, abs=1.5))
+    assert mean_policy(second, found(0, 0, 1)).images == 1100 + 100
 
 
 def test_a_stage_survives_its_bytes() -> None:
@@ -107,6 +111,7 @@ def test_a_stage_survives_its_bytes() -> None:
 
     assert again.mask == second.mask
     assert (again.number, again.images, again.seconds) == (1, second.images, second.seconds)
+    assert again.device_seconds == second.device_seconds
     assert again.tensors.keys() == second.tensors.keys()
     assert all(torch.equal(tensor, second.tensors[name]) for name, tensor in again.tensors.items())
 
@@ -122,25 +127,71 @@ def test_targets_seeds_and_names() -> None:
     assert last.seed == stage_seed(SPEC.seed, 2) == derive(SPEC.seed, "stage", 2)
 
 
-def test_batch_norm_is_measured_anew_before_the_pruned_accuracy_if_asked_for() -> None:
-    told = {"model": {"name": "digits-resnet", "kwargs": {"width": 2}}, "targets": {"sparsity": 0.5}}
-    specs = [
-        JobSpec.model_validate({**told, "fine_tune": {"epochs": 1, "batch_norm_images": images}}).resolve()
-        for images in (None, 500)
+CURVE = SPEC.model_copy(update={"stages": (), "targets": SPEC.targets.model_copy(update={"sparsity": (0.5, 0.8)})})
+
+
+def test_each_target_begins_with_the_dense_network_under_names_of_its_own() -> None:
+    first, second = (stages.first(CURVE, dense_net(), point) for point in (0, 1))
+
+    assert (first.target, second.target) == (0.5, 0.8)
+    assert (first.is_last, second.is_last) == (True, True)
+    assert (first.saved_as("search"), second.saved_as("search")) == ("search", "search-p1")
+    assert first.seed == second.seed == CURVE.seed  # so that what one learnt is true for the other
+    assert mean_policy(second, found(1, 2, 3)).mask.sparsity == pytest.approx(0.8, abs=0.001)
+
+
+def test_episodes_are_numbered_on_over_stages_and_targets() -> None:
+    third = Stage(SPEC, 2, {}, Mask({}))
+    second = stages.first(CURVE, dense_net(), 1)
+    greedy = found(1, 2, 3).greedy[0]
+    searched = greedy.model_copy(update={"kind": "search", "index": 4})
+
+    assert [third.placed(episode).index for episode in (searched, greedy)] == [2 * 55 + 4, 2 * 5]
+    assert (third.placed(searched).stage, third.placed(searched).point) == (2, 0)
+    assert (second.placed(searched).index, second.placed(searched).point) == (55 + 4, 1)
+
+
+def test_the_best_episode_is_the_one_with_the_highest_last_reward_made_exact() -> None:
+    stage = stages.first(CURVE, dense_net(), 1)
+    [walk] = found(0, 0, 0).greedy
+    walks = [
+        walk.model_copy(update={"index": index, "actions": actions, "rewards": rewards})
+        for index, (actions, rewards) in enumerate(
+            [
+                ((1, 1, 1), (0.0, 0.0, -0.5)),
+                ((2, 4, 6), (-3.0, -3.0, -0.2)),
+                ((7, 7, 7), (0.0, 0.0, -0.2)),  # as good, and later
+                ((5, 5), (0.0, -0.1)),  # ended early
+            ]
+        )
     ]
-    model = models.build_for(specs[0])
-    tensors = checkpoint.tensors_of(model)
-    entrant = race.Entrant("global", None, Mask.dense(prunable_layers(model)))
 
-    plain, again = (
-        race.fine_tune(spec.model_dump_json(), tensors, entrant, "unused", PULSE, seed=0).contender.candidate
-        for spec in specs
-    )
+    best = best_episode(stage, Found(walks, [walk], seconds=2.0, images=100))
 
-    # Fresh statistics (mean 0, variance 1) are of no network at all: with measured ones the answers are others.
-    assert plain.accuracy_pruned != again.accuracy_pruned
-    assert specs[0].fingerprint != specs[1].fingerprint
-    assert again.top5_accuracy is not None
-    assert again.top5_accuracy >= again.accuracy
-    assert again.cost is not None
-    assert again.cost.flops_pruned == 0
+    assert best is not None
+    assert best.note is not None
+    assert best.note.startswith("episode 1; alphas scaled by")
+    assert best.alphas is not None
+    assert [alpha / best.alphas[0] for alpha in best.alphas] == pytest.approx([1, 2, 3])  # 0.4, 0.8, 1.2
+    assert best.mask.sparsity == pytest.approx(0.8, abs=0.001)
+    assert best_episode(stage, Found(walks[3:], [walk], seconds=2.0, images=100)) is None
+
+
+def test_what_was_found_survives_its_bytes() -> None:
+    before = found(1, 2, 3)
+
+    assert Found.from_bytes(before.to_bytes()) == before
+    assert before.device_seconds == 2.0
+
+
+def test_a_warm_search_remembers_the_episodes_of_the_targets_before_and_no_greedy_walk() -> None:
+    settings = CURVE.search.model_copy(update={"warm_start": True})
+    warm = stages.first(CURVE.model_copy(update={"search": settings}), dense_net(), 1)
+    [greedy] = found(1, 2, 3).greedy
+    before = [greedy, greedy.model_copy(update={"kind": "search"})]
+
+    steps = pipeline._memory(warm, before, 0.5)
+
+    # Accuracy as asked for; 0.5 of 0.8 sparse.
+    assert [(step.action, step.reward) for step in steps] == [(action, pytest.approx(-0.375)) for action in (1, 2, 3)]
+    assert pipeline._memory(stages.first(CURVE, dense_net(), 1), before, 0.5) == []

@@ -1,0 +1,82 @@
+"""What a job will cost, before anything starts: images by counting, device-hours by one measured batch. No promise.
+
+The rate is that of a few training steps of this network on the machine that checks, on one thread: another device is
+faster or slower by its own factor, and a measured image without training counts as a third of a trained one (forward,
+without backward). Work side by side makes a job shorter and costs the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from purlkit.ladder import plan
+from purlkit.results import PhaseCost
+from purlkit.spec import JobSpec, TrainHere
+from purlkit.training.evaluate import mode
+from purlkit.verdict import kind_of
+
+FORWARD_ONLY = 1 / 3
+BATCH, ROUNDS = 8, 2
+
+
+def phase_costs(spec: JobSpec, *, layers: int, splits: dict[str, int], seconds_per_image: float) -> list[PhaseCost]:
+    """Images and device-hours of each phase that trains; `splits` has the number of images of each split."""
+    search, epoch = spec.search, splits["train"]
+    searches, points = len(spec.sparsities), len(spec.points)
+    trained, measured = {}, {}
+
+    weights = spec.model.weights
+    trained["dense"] = weights.train.epochs * epoch if isinstance(weights, TrainHere) else 0
+    measured["dense"] = splits["reward"] + splits["select"]
+
+    trainings = (search.episodes + search.greedy_episodes) * (layers if search.dense else 1) * searches
+    trained["search"] = trainings * search.retrain.epochs * search.retrain.images
+    measured["search"] = trainings * splits["reward"]
+    trained["search"] += (searches - points) * spec.fine_tune.epochs * epoch  # after each stage but the last
+
+    policies = search.episodes * points if "random" in spec.baselines else 0
+    trained["policy"] = policies * search.retrain.epochs * search.retrain.images
+    measured["policy"] = policies * splits["reward"]
+
+    kinds = ["search", "search", *map(kind_of, spec.baselines)]
+    ladder = plan(spec.race, kinds, epochs=spec.fine_tune.epochs, images=epoch)
+    trained["race"] = points * (ladder.images + spec.fine_tune.epochs * epoch)
+    measured["race"] = points * sum(rung.field for rung in ladder.rungs) * splits["select"]
+    if spec.race.matched:
+        # The control, and the search to its end where the race stops it earlier.
+        trained["race"] += trained["search"] + 2 * points * spec.fine_tune.epochs * epoch
+
+    measured["verify"] = (points * (len(kinds) + 2) + 1) * splits["test"]
+    return [
+        PhaseCost(
+            phase=phase,
+            images=trained.get(phase, 0),
+            device_hours=(trained.get(phase, 0) + measured[phase] * FORWARD_ONLY) * seconds_per_image / 3600,
+        )
+        for phase in measured
+    ]
+
+
+def seconds_per_image(model: nn.Module, shape: Sequence[int]) -> float:
+    """Of training, by a few steps on images of nothing. The model is used up: its statistics move."""
+    threads = torch.get_num_threads()
+    x, y = torch.zeros(BATCH, *shape), torch.zeros(BATCH, dtype=torch.long)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    taken = []
+    torch.set_num_threads(1)
+    try:
+        with mode(model, training=True):
+            for _ in range(1 + ROUNDS):  # the first warms up
+                began = time.perf_counter()
+                optimizer.zero_grad()
+                functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+                taken.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return min(taken[1:]) / BATCH

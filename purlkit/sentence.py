@@ -1,0 +1,131 @@
+"""The verdict in words: a sentence with numbers for whoever has to decide whether a search is worth its cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from purlkit.verdict import Choice, Contender, Paired
+
+NAMES = {
+    "purl": "PuRL",
+    "uniform": "uniform pruning",
+    "global": "global magnitude",
+    "global-mt": "global magnitude with a minimum threshold",
+    "lamp": "LAMP",
+    "erk": "ERK",
+    "random": "random search",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the finalists were compared: after so many epochs of a full fine-tune, over so many seeds."""
+
+    epochs: int
+    of_epochs: int
+    seeds: int
+    epoch_images: int
+
+
+@dataclass(frozen=True)
+class TestNumbers:
+    """Top-1 on the test split, read when everything was decided."""
+
+    __test__ = False  # pytest would take it for a test
+
+    search: float
+    rival: float
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The best naive method fine-tuned for as long as the search and its fine-tuning took, against that search."""
+
+    method: str
+    epochs: int
+    accuracy: float  # test split
+    lead: Paired  # of the search over it, select split
+
+
+def sentence(
+    choice: Choice, how: Comparison, *, sparsity: float, test: TestNumbers | None, matched: Matched | None = None
+) -> str:
+    """`sparsity` is the winner's; `test` is there where a search had a rival."""
+    at, winner = _percent(sparsity), name_of(choice.winner)
+    search, rival, lead = choice.search, choice.rival, choice.lead
+    if search is None or rival is None or lead is None or test is None:
+        return f"{winner} ships at {at} sparsity; nothing was raced against it."
+    said = [f"{_finding(choice, search, rival, lead, at, _how(how))}; {_cost(search, rival, how)}."]
+    said.append(
+        f"On the test split {NAMES[search.method]} has {_percent(test.search)} and {NAMES[rival.method]} "
+        f"{_percent(test.rival)}{_another_order(lead.lead, test)}."
+    )
+    if matched is not None:
+        said.append(_matched(matched, NAMES[search.method]))
+    return " ".join(said)
+
+
+def name_of(contender: Contender) -> str:
+    name = NAMES[contender.method]
+    return f"{name}'s best episode" if contender.variant == "best" else name
+
+
+def _finding(choice: Choice, search: Contender, rival: Contender, lead: Paired, at: str, how: str) -> str:
+    searched, other = name_of(search), name_of(rival)
+    if choice.missed:
+        stayed = _percent(search.sparsity)
+        return f"{other} ships at {at} sparsity: {searched} reached only {stayed} and can't be compared"
+    if choice.winner is search:
+        verb = "beat" if lead.low > 0 else "is ahead of"  # ahead: another finalist is what beat the cheaper ones
+        return f"{searched} {verb} {other} by {_points(lead.lead, lead.margin)} at {at} sparsity ({how}) and ships"
+    if lead.high < 0:
+        return f"{other} beat {searched} by {_points(-lead.lead, lead.margin)} at {at} sparsity ({how}) and ships"
+    return (
+        f"{_capital(other)} ships at {at} sparsity: no demonstrated gain of {searched} over it "
+        f"(a lead of {100 * lead.lead:+.1f} ± {100 * lead.margin:.1f} points, {how}), and the cheaper ships"
+    )
+
+
+def _how(how: Comparison) -> str:
+    seeds = "one seed" if how.seeds == 1 else f"{how.seeds} seeds"
+    part = f"{how.epochs} epochs" if how.epochs == how.of_epochs else f"{how.epochs} of {how.of_epochs} epochs"
+    return f"{seeds}, {part} each, select split"
+
+
+def _cost(search: Contender, rival: Contender, how: Comparison) -> str:
+    times = search.cost / (rival.cost + how.of_epochs * how.epoch_images)
+    rounded = f"{times:.0f}" if times >= 10 else f"{times:.1f}"
+    return f"{NAMES[search.method]}'s search cost {rounded} times the total of {NAMES[rival.method]}"
+
+
+def _another_order(lead: float, test: TestNumbers) -> str:
+    return ", which is the other order" if lead * (test.search - test.rival) < 0 else ""
+
+
+def _matched(matched: Matched, searched: str) -> str:
+    lead = matched.lead
+    if lead.low > 0:
+        finding = (
+            f"{searched} is ahead of that too, by {_points(lead.lead, lead.margin)}: the search was worth its cost"
+        )
+    elif lead.high < 0:
+        finding = f"that beats {searched} by {_points(-lead.lead, lead.margin)}: the search was not worth its cost"
+    else:
+        ahead = f"{100 * lead.lead:+.1f} ± {100 * lead.margin:.1f} points"
+        finding = f"{searched}'s lead over that is {ahead}: the search was not shown to be worth its cost"
+    return (
+        f"With the search's whole cost as further fine-tuning ({matched.epochs} epochs) {NAMES[matched.method]} has "
+        f"{_percent(matched.accuracy)} on the test split; {finding}."
+    )
+
+
+def _points(lead: float, margin: float) -> str:
+    return f"{100 * lead:.1f} ± {100 * margin:.1f} points"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]

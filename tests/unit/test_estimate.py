@@ -1,0 +1,72 @@
+"""What a job will cost: the images by counting, the hours by a measured rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from purlkit.estimate import phase_costs, seconds_per_image
+from purlkit.spec import JobSpec
+from tests.unit.networks import digits_net
+
+SPLITS = {"train": 1000, "reward": 250, "select": 250, "test": 297}
+
+
+def costs(**changes: Any) -> dict[str, Any]:
+    spec = JobSpec.model_validate({"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}, **changes})
+    return {cost.phase: cost for cost in phase_costs(spec, layers=10, splits=SPLITS, seconds_per_image=3.6)}
+
+
+def test_the_images_of_the_least_job() -> None:
+    images = {phase: cost.images for phase, cost in costs().items()}
+
+    assert images == {
+        "dense": 30 * 1000,
+        "search": 60 * 10 * 1000,  # 55 and 5 walks over 10 layers
+        "policy": 55 * 1000,  # random policies
+        "race": 20 * 1000,  # a race of 10 epochs, and the winner's 10
+        "verify": 0,
+    }
+
+
+def test_the_hours_are_the_images_times_the_rate_and_a_third_of_it_for_those_that_are_only_measured() -> None:
+    # 3.6 s an image is a thousandth of an hour.
+    assert costs()["search"].device_hours == pytest.approx(600 + 600 * 250 / 3 / 1000)
+    assert costs()["verify"].device_hours == pytest.approx((7 + 2 + 1) * 297 / 3 / 1000)
+
+
+def test_each_target_has_a_search_and_a_race() -> None:
+    one, three = costs(), costs(targets={"sparsity": [0.5, 0.8, 0.9]})
+
+    assert three["dense"] == one["dense"]
+    assert [three[phase].images for phase in ("search", "policy", "race")] == [
+        3 * one[phase].images for phase in ("search", "policy", "race")
+    ]
+
+
+def test_stages_search_often_and_race_once() -> None:
+    one, staged = costs(), costs(stages=[0.5, 0.9])
+
+    assert staged["search"].images == 2 * one["search"].images + 10_000
+    assert staged["race"] == one["race"]
+
+
+def test_uploaded_weights_and_no_random_search_cost_nothing() -> None:
+    images = costs(model={"name": "digits-resnet", "weights": {"sha256": "0" * 64}}, baselines=["lamp"])
+
+    assert (images["dense"].images, images["policy"].images) == (0, 0)
+
+
+def test_the_control_costs_as_much_as_the_search() -> None:
+    more = costs(race={"matched": True})["race"].images - costs()["race"].images
+
+    assert more == 600_000 + 2 * 10_000
+
+
+def test_the_rate_is_measured_on_one_thread() -> None:
+    threads = torch.get_num_threads()
+
+    assert 0 < seconds_per_image(digits_net(width=4), (1, 8, 8)) < 1
+    assert torch.get_num_threads() == threads

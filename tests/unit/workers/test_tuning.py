@@ -1,0 +1,128 @@
+"""One fine-tuning in legs: stopped at a rung, saved, and taken up again to the bits of one that never stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from purlkit import baselines, checkpoint
+from purlkit.pruning.layers import prunable_layers
+from purlkit.pruning.masks import Mask
+from purlkit.spec import JobSpec
+from purlkit.training.data import Images, Splits
+from purlkit.zoo import datasets, models
+from workers import tuning
+from workers.tuning import Entrant, Leg, Run, fine_tune
+
+SPEC = JobSpec.model_validate(
+    {
+        "model": {"name": "mlp", "kwargs": {"hidden": 16}},
+        "targets": {"sparsity": 0.8},
+        "fine_tune": {"epochs": 4, "batch_size": 250},
+    }
+).resolve()
+# A stand-in for the actor that counts signs of life.
+PULSE: Any = SimpleNamespace(tick=SimpleNamespace(remote=lambda: None))
+
+
+@pytest.fixture(scope="module")
+def dense() -> dict[str, torch.Tensor]:
+    return checkpoint.tensors_of(models.build_for(SPEC))
+
+
+def an_entrant(dense: dict[str, torch.Tensor]) -> Entrant:
+    model = models.build_for(SPEC)
+    checkpoint.load_into(model, dense)
+    return Entrant("lamp", None, baselines.method("lamp")(prunable_layers(model), 0.8))
+
+
+def tuned(dense: dict[str, torch.Tensor], until: int, run: Run | None = None, *, seed: int = 1) -> Run:
+    leg = Leg("run", an_entrant(dense), SPEC.fine_tune, seed, until, run)
+    return fine_tune(SPEC.model_dump_json(), dense, leg, "unused", PULSE)
+
+
+def bits(run: Run) -> list[bytes]:
+    return [tensor.numpy().tobytes() for _, tensor in sorted(run.tensors.items())]
+
+
+def test_a_survivor_ends_with_the_bits_of_an_uninterrupted_run(dense: dict[str, torch.Tensor]) -> None:
+    whole = tuned(dense, 4)
+
+    first = Run.from_bytes(tuned(dense, 1).to_bytes())
+    second = Run.from_bytes(tuned(dense, 3, first).to_bytes())
+    last = tuned(dense, 4, second)
+
+    assert bits(last) == bits(whole)
+    assert bits(last) != bits(second)
+    assert last.select[4] == whole.select[4]
+    assert sorted(last.select) == [1, 3, 4]
+    assert (last.accuracy_pruned, last.paused) == (whole.accuracy_pruned, {})
+    assert bits(tuned(dense, 4, seed=2)) != bits(whole)
+
+
+def test_a_task_that_takes_too_long_hands_over_what_it_has(
+    dense: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tuned(dense, 3)
+    monkeypatch.setattr(tuning, "TASK_SECONDS", 0.0)
+    run, pieces = tuned(dense, 3), 1
+    while 3 not in run.select:
+        run, pieces = tuned(dense, 3, run), pieces + 1
+
+    assert pieces == 3
+    assert sorted(run.select) == [3]  # measured where it is compared, not where it happened to stop
+    assert bits(run) == bits(whole)
+
+
+def test_what_is_removed_stays_removed(dense: dict[str, torch.Tensor]) -> None:
+    model = models.build_for(SPEC)
+    checkpoint.load_into(model, tuned(dense, 2).tensors)
+
+    assert Mask.from_weights(prunable_layers(model)) == an_entrant(dense).mask
+
+
+def test_no_fine_tuning_can_see_the_test_split(dense: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = tuned(dense, 1)
+    real = datasets.load(SPEC.data, Path())
+
+    def poisoned(*_: Any, **__: Any) -> Splits:
+        nothing = torch.full_like(real.test.x, float("nan"))
+        return Splits(real.train, real.reward, real.select, Images(nothing, real.test.y))
+
+    monkeypatch.setattr(tuning.datasets, "load", poisoned)
+
+    assert bits(tuned(dense, 1)) == bits(honest)
+    with pytest.raises(ZeroDivisionError):
+        tuning.accuracy(models.build_for(SPEC), real.without_test().test)
+
+
+def test_equal_masks_of_equal_networks_are_one_network(dense: dict[str, torch.Tensor]) -> None:
+    one = an_entrant(dense)
+    other = Entrant("purl", "mean", one.mask, images=100)
+    later = Entrant("purl", "mean", one.mask, tensors=dense)  # of a stage's network, which is another
+
+    assert one.network == other.network != later.network
+
+
+def test_batch_norm_is_measured_anew_before_the_pruned_accuracy_if_asked_for() -> None:
+    told = {"model": {"name": "digits-resnet", "kwargs": {"width": 2}}, "targets": {"sparsity": 0.5}}
+    plain, again = (
+        JobSpec.model_validate({**told, "fine_tune": {"epochs": 1, "batch_norm_images": images}}).resolve()
+        for images in (None, 500)
+    )
+    model = models.build_for(plain)
+    tensors = checkpoint.tensors_of(model)
+    entrant = Entrant("global", None, Mask.dense(prunable_layers(model)))
+
+    without, with_it = (
+        fine_tune(spec.model_dump_json(), tensors, Leg("run", entrant, spec.fine_tune, 0, 1), "unused", PULSE)
+        for spec in (plain, again)
+    )
+
+    # Fresh statistics (mean 0, variance 1) are of no network at all: with measured ones the answers are others.
+    assert without.accuracy_pruned != with_it.accuracy_pruned
+    assert plain.fingerprint != again.fingerprint

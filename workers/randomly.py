@@ -1,0 +1,103 @@
+"""Random search: as many random policies as the search had episodes, tried side by side, the best by the reward split.
+
+What a policy is worth is found with the walk's own retraining and reward images, but once for the whole mask at exactly
+the target: a policy costs one retraining, where a walk costs one for each layer.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from torch import Tensor
+
+from purlkit import checkpoint
+from purlkit.baselines.random_policies import draw
+from purlkit.baselines.scoring import by_reward_split
+from purlkit.pruning.layers import PrunableLayer, prunable_layers
+from purlkit.pruning.policy import PolicyMask, mask_for_alphas
+from purlkit.seeds import derive
+from purlkit.spec import JobSpec
+from purlkit.zoo import datasets, models
+from workers.dense import Dense
+from workers.race import POLL_SECONDS, Track
+from workers.tuning import Entrant
+
+SAVED = "random"
+PORTIONS = 4  # for each runner, so that none waits long for another
+Score = tuple[float, float]  # accuracy, seconds
+
+
+def scores_of(
+    spec_json: str, dense: dict[str, Tensor], policies: Mapping[int, Sequence[float]], datasets_dir: str, pulse: Any
+) -> dict[int, Score]:
+    """Runs as a Ray task: what each of some policies is worth."""
+    spec = JobSpec.model_validate_json(spec_json)
+    torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
+    device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
+    splits = datasets.load(spec.data, Path(datasets_dir), device=device).without_test()
+    model = models.build_for(spec).to(device)
+    checkpoint.load_into(model, dense)
+    layers = prunable_layers(model)
+    worth = by_reward_split(
+        model,
+        splits.with_reward_images(spec.search.reward_images),
+        spec.search.retrain,
+        seed=spec.seed,
+        on_batch=lambda: pulse.tick.remote(),
+    )
+    scores = {}
+    for index, policy in policies.items():
+        began = time.monotonic()
+        reached = worth(mask_of(spec, layers, policy).mask)
+        scores[index] = reached, time.monotonic() - began
+    return scores
+
+
+def mask_of(spec: JobSpec, layers: Sequence[PrunableLayer], policy: Sequence[float]) -> PolicyMask:
+    return mask_for_alphas(layers, policy, target=spec.target, criterion=spec.search.criterion)
+
+
+def best_of_random(track: Track, dense: Dense) -> Entrant:
+    spec, search = track.spec, track.spec.search
+    policies = list(draw(search.alphas, len(dense.layers), search.episodes, derive(spec.seed, "random")))
+    scores = _scores(track, policies)
+    best = max(range(len(policies)), key=lambda index: (scores[index][0], -index))
+    policy = mask_of(spec, dense.layers, policies[best])
+    return Entrant(
+        method="random",
+        variant=None,
+        mask=policy.mask,
+        alphas=policy.alphas,
+        note=f"policy {best} of {len(policies)}" + (f"; {policy.note}" if policy.note else ""),
+        images=len(policies) * search.retrain.epochs * search.retrain.images,
+        device_seconds=sum(seconds for _, seconds in scores.values()),
+    )
+
+
+def _scores(track: Track, policies: Sequence[Sequence[float]]) -> dict[int, Score]:
+    """Of every policy, in portions that are saved as they end."""
+    content = track.saved(SAVED)
+    scores: dict[int, Score] = {int(i): tuple(score) for i, score in json.loads(content).items()} if content else {}
+    waiting = {index: policy for index, policy in enumerate(policies) if index not in scores}
+    resources = track.spec.resources
+    portions = PORTIONS * resources.env_runners
+    task = ray.remote(num_cpus=resources.cpus_per_runner, num_gpus=resources.gpus_per_runner)(scores_of)
+    told = track.spec.model_dump_json(), track.dense
+    running = [
+        task.remote(*told, {i: waiting[i] for i in portion}, str(track.datasets_dir), track.pulse)
+        for portion in (list(waiting)[start::portions] for start in range(portions))
+        if portion
+    ]
+    while running:
+        track.on_wait()
+        ready, running = ray.wait(running, num_returns=1, timeout=POLL_SECONDS)
+        for reference in ready:
+            scores |= ray.get(reference)
+            track.save(SAVED, json.dumps(scores).encode())
+    return scores

@@ -1,0 +1,133 @@
+"""One fine-tuning, as data and as a Ray task: what goes in, what comes out, and what is saved of it on the way."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from purlkit import checkpoint
+from purlkit.pruning.layers import prunable_layers
+from purlkit.pruning.masks import Mask
+from purlkit.spec import FineTune, JobSpec
+from purlkit.training.batchnorm import reestimate
+from purlkit.training.data import subset
+from purlkit.training.evaluate import accuracy, correct
+from purlkit.training.loop import train
+from purlkit.training.paused import Paused
+from purlkit.zoo import datasets, models
+
+# A task that takes longer hands over what it has, so that a killed attempt loses no more. It changes no bit.
+TASK_SECONDS = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Entrant:
+    """A mask that some method chose, and what finding it cost."""
+
+    method: str
+    variant: Literal["mean", "best"] | None
+    mask: Mask
+    alphas: tuple[float, ...] | None = None
+    note: str | None = None
+    images: int = 0
+    device_seconds: float = 0.0
+    tensors: dict[str, Tensor] | None = None  # of the network that it prunes; None: the dense one
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}-{self.variant}" if self.variant else self.method
+
+    @property
+    def network(self) -> tuple[str, bool]:
+        """Equal for entrants that are the same network, bit for bit: those are fine-tuned once."""
+        return self.mask.sha256, self.tensors is None
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A network's fine-tuning under one seed, as far as it has come."""
+
+    epochs: int
+    tensors: dict[str, Tensor]
+    accuracy_pruned: float  # select split, before the first epoch
+    seconds: float = 0.0
+    select: Mapping[int, tuple[bool, ...]] = field(default_factory=dict)  # epochs → which images were right
+    paused: dict[str, Tensor] = field(default_factory=dict)  # what it goes on with; nothing at its end
+
+    def to_bytes(self) -> bytes:
+        tensors = {f"network/{name}": tensor for name, tensor in self.tensors.items()}
+        tensors |= {f"paused/{name}": tensor for name, tensor in self.paused.items()}
+        rest = {
+            "epochs": self.epochs,
+            "accuracy_pruned": self.accuracy_pruned,
+            "seconds": self.seconds,
+            "select": {epochs: "".join("01"[right] for right in row) for epochs, row in self.select.items()},
+        }
+        return checkpoint.to_bytes(tensors, metadata={"run": json.dumps(rest)})
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Run:
+        tensors, metadata = checkpoint.from_bytes(content)
+        rest = json.loads(metadata["run"])
+        network, paused = (
+            {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+            for kind in ("network/", "paused/")
+        )
+        select = {int(epochs): tuple(right == "1" for right in row) for epochs, row in rest["select"].items()}
+        return cls(rest["epochs"], network, rest["accuracy_pruned"], rest["seconds"], select, paused)
+
+
+@dataclass(frozen=True, eq=False)
+class Leg:
+    """A part of a fine-tuning: up to so many epochs, from its beginning or from where `run` stands."""
+
+    name: str  # its work is saved as this
+    entrant: Entrant
+    training: FineTune
+    seed: int
+    until: int
+    run: Run | None = None
+
+
+def fine_tune(spec_json: str, dense: dict[str, Tensor], leg: Leg, datasets_dir: str, pulse: Any) -> Run:
+    """Runs as a Ray task: prunes the entrant's network, trains it on, and measures it on the select split."""
+    spec = JobSpec.model_validate_json(spec_json)
+    torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
+    device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
+    splits = datasets.load(spec.data, Path(datasets_dir), device=device).without_test()
+    model = models.build_for(spec).to(device)
+    entrant, run = leg.entrant, leg.run
+
+    began = time.monotonic()
+    if run is None:
+        checkpoint.load_into(model, dense if entrant.tensors is None else entrant.tensors)
+        entrant.mask.apply(prunable_layers(model))
+        if leg.training.batch_norm_images is not None:
+            reestimate(model, subset(splits.train, leg.training.batch_norm_images, leg.seed))
+        run = Run(0, {}, accuracy(model, splits.select))
+    else:
+        checkpoint.load_into(model, run.tensors)
+    paused = train(
+        model,
+        splits.train,
+        leg.training,
+        seed=leg.seed,
+        mask=entrant.mask,
+        on_batch=lambda: pulse.tick.remote(),
+        paused=Paused(run.epochs, run.paused) if run.epochs else None,
+        stop=lambda done: done >= leg.until or time.monotonic() - began > TASK_SECONDS,
+    )
+    epochs = paused.epochs if paused else leg.training.epochs
+    select = dict(run.select)
+    if epochs == leg.until:
+        select[epochs] = tuple(correct(model, splits.select).tolist())
+    seconds = run.seconds + time.monotonic() - began
+    rest = paused.tensors if paused else {}
+    return Run(epochs, checkpoint.tensors_of(model), run.accuracy_pruned, seconds, select, rest)
