@@ -2,6 +2,7 @@
 
 PURL_URL, PURL_CHECK, PURL_TOKEN: where to report, as whom. PURL_DATASETS_DIR: the data root. PURL_CHECK_SECONDS: for
 how long anybody waits for the answer. PURL_SCRATCH_DIR: a folder of its own, which the launcher removes after it.
+PURL_RAY_ADDRESS: the cluster whose size the job must fit; empty: this machine's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pathlib import Path
 
 import httpx
 
-from purlkit.results import CheckBrief
+from purlkit.errors import PurlError
+from purlkit.results import CheckBrief, CheckReport, ErrorReport
+from purlkit.spec import JobSpec
 
 # Whoever waits ends this process when the time is up; only when that one was killed is this alarm heard.
 SPARE_SECONDS = 5
@@ -35,8 +38,22 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
             weights = Path(environ["PURL_SCRATCH_DIR"]) / "uploaded.safetensors"
             weights.write_bytes(http.get(brief.weights_href).raise_for_status().content)
         report = check(brief.spec, data_root=Path(environ["PURL_DATASETS_DIR"]), weights=weights)
+        report = with_resources(report, brief.spec, environ.get("PURL_RAY_ADDRESS", ""))
         http.post(f"{path}/report", json=report.model_dump(mode="json")).raise_for_status()
     return 0
+
+
+def with_resources(report: CheckReport, spec: JobSpec, ray_address: str) -> CheckReport:
+    """The report, with what the machine or the cluster has against the job."""
+    from workers import capacity, cluster
+
+    cluster.quiet()
+    try:
+        capacity.check(spec.resources, ray_address=ray_address, at_least=spec.resources.env_runners)
+    except PurlError as error:
+        reason = ErrorReport(code=error.code, message=str(error), at=error.at)
+        return report.model_copy(update={"runnable": False, "reasons": (*report.reasons, reason)})
+    return report
 
 
 if __name__ == "__main__":

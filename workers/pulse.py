@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import ray
@@ -11,13 +13,20 @@ class PulseCounter:
     """The counter as an actor of its own, so that a busy runner can say it and a busy driver can read it."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.steps = 0
+        self.signs: dict[int, int] = {}
 
-    def tick(self) -> None:
-        self.count += 1
+    def tick(self, runner: int = 0) -> None:
+        """A step or a batch has ended."""
+        self.steps += 1
+        self.sign(runner)
 
-    def read(self) -> int:
-        return self.count
+    def sign(self, runner: int) -> None:
+        """A runner is in the middle of a step, and works."""
+        self.signs[runner] = self.signs.get(runner, 0) + 1
+
+    def read(self) -> tuple[int, dict[int, int]]:
+        return self.steps, self.signs
 
 
 class Pulse:
@@ -28,6 +37,9 @@ class Pulse:
         self._asked: Any = None
         self._seen = 0
         self._before = already  # counted elsewhere, or by an actor that was lost and began anew
+        self._signs: dict[int, int] = {}
+        self._heard_at: dict[int, float] = {}
+        self._read_at = -math.inf
 
     def read(self) -> int:
         if self._asked is None:
@@ -36,10 +48,22 @@ class Pulse:
         if ready:
             self._asked = None
             try:
-                count = int(ray.get(ready[0]))
-            except ray.exceptions.RayError:
+                steps, signs = ray.get(ready[0], timeout=1.0)
+            except (ray.exceptions.RayError, TimeoutError):
                 return self._before + self._seen
-            if count < self._seen:
+            if steps < self._seen:
                 self._before += self._seen
-            self._seen = count
+            self._seen = steps
+            self._hear(signs)
         return self._before + self._seen
+
+    def _hear(self, signs: dict[int, int]) -> None:
+        self._read_at = time.monotonic()
+        for runner, count in signs.items():
+            if count != self._signs.get(runner):
+                self._heard_at[runner] = self._read_at
+        self._signs = signs
+
+    def silent_for(self, runner: int) -> float:
+        """Up to the latest answer of the counter: while that is away, nobody can be said to be silent."""
+        return self._read_at - self._heard_at.get(runner, -math.inf) if self._read_at > -math.inf else 0.0

@@ -115,6 +115,7 @@ def fine_tune(
         seed=seed,
         mask=entrant.mask,
         on_batch=lambda: pulse.tick.remote(),
+        at="/fine_tune",
     )
     right = correct(model, splits.select)
     candidate = Candidate(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,12 +18,16 @@ from ray.tune.registry import register_env
 
 from purlkit.agent.dqn import Learner
 from purlkit.agent.replay import Step, steps_of
-from purlkit.errors import EnvironmentFailed
+from purlkit.errors import EnvironmentFailed, OutOfMemory, SearchStuck
+from purlkit.processes import session_members
 from purlkit.results import Episode
 from purlkit.spec import Agent
+from tests import ray_processes
 from tests.landscape import Landscape, LandscapeEnv
+from tests.waiting import wait_until
 from workers import cluster, searchstate
 from workers.dqn import PurlDQN, dqn_config
+from workers.runners import Limits
 
 pytestmark = pytest.mark.filterwarnings("default")  # RLlib's own deprecations are not ours to mend
 
@@ -36,7 +42,10 @@ def cluster_of_two() -> Iterator[None]:
 
 def built(landscape: Landscape = Landscape(), *, runners: int = 2, episodes: int = EPISODES) -> PurlDQN:
     agent = Agent(batch_size=8, buffer_steps=40)
-    register_env("landscape", lambda config: LandscapeEnv(config["landscape"]))
+    register_env(
+        "landscape",
+        lambda config: LandscapeEnv(config["landscape"], runner=config.worker_index, runners=config.num_workers),
+    )
     env_config = {
         "landscape": landscape,
         "agent": agent.model_dump(),
@@ -61,6 +70,12 @@ def built(landscape: Landscape = Landscape(), *, runners: int = 2, episodes: int
 def what_was_done(episodes: list[Episode]) -> list[tuple[Any, ...]]:
     """All of an episode but when, where and whether again."""
     return [(e.index, e.actions, e.rewards, e.weights_version) for e in episodes]
+
+
+def all_here(algorithm: PurlDQN) -> None:
+    """A search begins with its first runner: some tests want the others too."""
+    while algorithm.runners.here < algorithm.size.runners:
+        algorithm.runners.wait(0.5)
 
 
 def play_to_the_end(algorithm: PurlDQN) -> list[Episode]:
@@ -105,6 +120,7 @@ def test_the_memory_holds_exactly_its_last_steps_and_learns_once_a_step(uninterr
 
 def test_two_runners_do_what_one_does(uninterrupted: Any) -> None:
     algorithm = built(runners=2)
+    all_here(algorithm)
 
     episodes = play_to_the_end(algorithm)
 
@@ -132,14 +148,75 @@ def test_a_killed_runner_costs_its_episode_which_is_played_again(uninterrupted: 
     algorithm = built(Landscape(sleep_seconds=0.05), runners=2)
     while len(algorithm.learnt.episodes) < 4:
         algorithm.train()
-    pids = algorithm.env_runner_group.foreach_env_runner(
-        lambda _: os.getpid(), remote_worker_ids=[1], local_env_runner=False
-    )
 
-    os.kill(pids[0], signal.SIGKILL)
+    os.kill(a_runner(), signal.SIGKILL)
     episodes = play_to_the_end(algorithm)
 
     assert what_was_done(episodes) == what_was_done(uninterrupted[0])
+    assert any(episode.rerun for episode in episodes)
+    algorithm.stop()
+
+
+def a_runner() -> int:
+    return ray_processes.pids(ray_processes.RUNNER, session=os.getsid(0))[0]
+
+
+def test_a_runner_that_hangs_is_replaced_and_its_episode_played_again(uninterrupted: Any) -> None:
+    algorithm = built(Landscape(sleep_seconds=0.05), runners=1)
+    algorithm.limits = Limits(hang_seconds=2)
+    while len(algorithm.learnt.episodes) < 4:
+        algorithm.train()
+    stopped = a_runner()
+
+    os.kill(stopped, signal.SIGSTOP)
+    episodes = play_to_the_end(algorithm)
+
+    assert what_was_done(episodes) == what_was_done(uninterrupted[0])
+    assert any(episode.rerun for episode in episodes)
+    wait_until("the stopped one is gone", lambda: stopped not in session_members(os.getsid(0)))
+    algorithm.stop()
+
+
+def test_an_environment_that_raises_once_is_tried_again(uninterrupted: Any, tmp_path: Path) -> None:
+    algorithm = built(Landscape(fails_at=3, fails_until=str(tmp_path / "mended")), runners=1)
+
+    assert what_was_done(play_to_the_end(algorithm)) == what_was_done(uninterrupted[0])
+    algorithm.stop()
+
+
+def test_runners_that_are_out_of_memory_become_fewer(uninterrupted: Any) -> None:
+    algorithm = built(Landscape(holds=1), runners=2)
+
+    assert what_was_done(play_to_the_end(algorithm)) == what_was_done(uninterrupted[0])
+    assert algorithm.size.runners == 1
+    algorithm.stop()
+
+
+def test_one_runner_alone_that_is_out_of_memory_ends_the_search_with_the_field_to_blame() -> None:
+    algorithm = built(Landscape(holds=0), runners=1)
+
+    with pytest.raises(OutOfMemory, match="the landscape is full") as problem:
+        play_to_the_end(algorithm)
+
+    assert problem.value.at == "/resources/gpus_per_runner"
+    algorithm.stop()
+
+
+def test_runners_that_can_not_be_started_end_the_search_with_the_exception() -> None:
+    algorithm = built(Landscape(fails_to_start=True), runners=1)
+
+    with pytest.raises(EnvironmentFailed, match="there is no such landscape"):
+        play_to_the_end(algorithm)
+    algorithm.stop()
+
+
+def test_without_any_runner_the_search_ends_and_says_so() -> None:
+    algorithm = built(runners=1)
+    algorithm.limits = Limits(alone_seconds=1)
+    algorithm.size = replace(algorithm.size, cpus=1000)
+
+    with pytest.raises(SearchStuck, match="no healthy runner for 1 s"):
+        play_to_the_end(algorithm)
     algorithm.stop()
 
 

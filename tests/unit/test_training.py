@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from purlkit.checkpoint import fingerprint
+from purlkit.errors import Diverged
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import Training
@@ -129,7 +130,8 @@ def test_what_is_removed_is_zero_even_where_the_rest_is_not_a_number() -> None:
     model = digits_net(width=2)
     mask, images = half_mask(model), some_images(20)
 
-    train(model, Images(images.x * float("nan"), images.y), Training(epochs=1), seed=0, mask=mask)
+    with pytest.raises(Diverged):
+        train(model, Images(images.x * float("nan"), images.y), Training(epochs=1), seed=0, mask=mask)
 
     for layer in prunable_layers(model):
         assert layer.weight[mask.keep[layer.name]].isnan().all()
