@@ -73,6 +73,7 @@ class _RayThread(threading.Thread):
         super().__init__(name="ray", daemon=True)
         self._options = options
         self._failure: BaseException | None = None
+        self._given_up = False
         self._ready, self._leave = threading.Event(), threading.Event()
 
     def run(self) -> None:
@@ -94,14 +95,17 @@ class _RayThread(threading.Thread):
             waited += LOOK_SECONDS
             on_wait()
             if waited > seconds:
+                self._given_up = True
                 raise RayUnreachable(f"Ray did not answer within {seconds:g} s", remedy=_REMEDY)
         if self._failure is not None:
             said = f"{type(self._failure).__name__}: {self._failure}"
             raise RayUnreachable(f"Ray can't be used: {said[:2000]}", remedy=_REMEDY) from self._failure
 
     def end(self) -> None:
+        """Waits for Ray to be up first, should it be on its way: only then can it be taken down in order."""
         self._leave.set()
-        self.join(SHUTDOWN_SECONDS)  # one that hangs goes with the process
+        if not self._given_up:
+            self.join(SHUTDOWN_SECONDS)  # one that hangs goes with the process
 
 
 _REMEDY = "look at attempt.log, at PURL_RAY_ADDRESS, and at RAY_AUTH_TOKEN where the cluster asks for one"

@@ -14,74 +14,26 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.tune.registry import register_env
 
 from purlkit.agent.dqn import Learner
 from purlkit.agent.replay import Step, steps_of
 from purlkit.errors import EnvironmentFailed, OutOfMemory, SearchStuck
 from purlkit.processes import session_members
 from purlkit.results import Episode
-from purlkit.spec import Agent
 from tests import ray_processes
-from tests.landscape import Landscape, LandscapeEnv
+from tests.landscape import Landscape
+from tests.searches import EPISODES, all_here, built, play_to_the_end, what_was_done
 from tests.waiting import wait_until
 from workers import cluster, searchstate
-from workers.dqn import PurlDQN, dqn_config
 from workers.runners import Limits
 
 pytestmark = pytest.mark.filterwarnings("default")  # RLlib's own deprecations are not ours to mend
-
-EPISODES = 20
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster_of_two() -> Iterator[None]:
     with cluster.connected(""):
         yield
-
-
-def built(landscape: Landscape = Landscape(), *, runners: int = 2, episodes: int = EPISODES) -> PurlDQN:
-    agent = Agent(batch_size=8, buffer_steps=40)
-    register_env(
-        "landscape",
-        lambda config: LandscapeEnv(config["landscape"], runner=config.worker_index, runners=config.num_workers),
-    )
-    env_config = {
-        "landscape": landscape,
-        "agent": agent.model_dump(),
-        "seed": 3,
-        "layers": landscape.layers,
-        "episodes": episodes,
-        "lookahead": 2,
-    }
-    algorithm: PurlDQN = dqn_config(
-        "landscape",
-        env_config,
-        agent,
-        total_steps=episodes * landscape.layers,
-        runners=runners,
-        cpus=0.5,
-        gpus=0,
-        seed=3,
-    ).build_algo()
-    return algorithm
-
-
-def what_was_done(episodes: list[Episode]) -> list[tuple[Any, ...]]:
-    """All of an episode but when, where and whether again."""
-    return [(e.index, e.actions, e.rewards, e.weights_version) for e in episodes]
-
-
-def all_here(algorithm: PurlDQN) -> None:
-    """A search begins with its first runner: some tests want the others too."""
-    while algorithm.runners.here < algorithm.size.runners:
-        algorithm.runners.wait(0.5)
-
-
-def play_to_the_end(algorithm: PurlDQN) -> list[Episode]:
-    while not algorithm.search_done:
-        algorithm.train()
-    return algorithm.learnt.episodes
 
 
 @pytest.fixture(scope="module")
@@ -240,8 +192,11 @@ def test_episodes_that_end_early_teach_the_steps_that_they_played() -> None:
 def test_an_environment_that_always_raises_ends_the_search_with_the_layer_and_the_exception() -> None:
     algorithm = built(Landscape(fails_at=3), runners=1)
 
-    with pytest.raises(EnvironmentFailed, match=r"layer3.*the landscape gave way"):
+    with pytest.raises(EnvironmentFailed, match=r"layer3.*the landscape gave way") as problem:
         play_to_the_end(algorithm)
+
+    assert (problem.value.code, problem.value.retryable) == ("environment_failed", False)
+    assert str(problem.value.where).startswith("RuntimeError in ")
     algorithm.stop()
 
 

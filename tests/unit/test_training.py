@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,8 @@ def test_no_setting_revives_a_weight(momentum: float, weight_decay: float, rate:
     mask = half_mask(model, seed)
     training = Training(epochs=3, batch_size=10, learning_rate=rate, momentum=momentum, weight_decay=weight_decay)
 
-    train(model, some_images(30, seed=seed), training, seed=seed, mask=mask)
+    with suppress(Diverged):
+        train(model, some_images(30, seed=seed), training, seed=seed, mask=mask)
 
     for layer in prunable_layers(model):
         assert not layer.weight[~mask.keep[layer.name]].any()
@@ -246,3 +248,15 @@ def test_measuring_changes_neither_mode_nor_statistics() -> None:
 
     assert model.training
     assert fingerprint(model) == before
+
+
+def test_a_training_that_diverges_blames_the_field_that_it_is_told() -> None:
+    images = some_images(20)
+    broken = Images(images.x * float("nan"), images.y)
+
+    with pytest.raises(Diverged, match="epoch 1 of 2: lower its learning_rate") as problem:
+        train(
+            digits_net(width=2), Images(images.x * float("nan"), images.y), Training(epochs=2), seed=0, at="/fine_tune"
+        )
+
+    assert problem.value.at == "/fine_tune"
