@@ -7,16 +7,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from ray.tune.registry import register_env
 
 from purlkit.results import Episode
 from purlkit.spec import Agent
+from tests import ray_processes
 from tests.landscape import Landscape, LandscapeEnv
 from workers import cluster, searchstate
 from workers.dqn import PurlDQN, dqn_config
@@ -110,16 +112,20 @@ def measure(algorithm: PurlDQN, *, states: bool) -> tuple[float, float, float]:
     return time.monotonic() - wall, (time.process_time() - cpu) / steps, learning / steps
 
 
+def resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def sleeping(runners: int, episodes: int, sleep: float) -> None:
     algorithm = built(runners=runners, episodes=episodes, sleep=sleep)
     began = time.monotonic()
     while algorithm.runners.here < runners:
         algorithm.runners.wait(0.5)
     started = time.monotonic() - began
-    memory = sum(child.memory_info().rss for child in psutil.Process().children(recursive=True)) / 2**30
+    memory = sum(resident(pid) for pid in ray_processes.pids(ray_processes.RUNNER, session=os.getsid(0))) / 2**30
     wall, cpu, learning = measure(algorithm, states=True)
     steps = episodes * LAYERS
-    print(f"{runners} runners there after {started:.1f} s, {memory:.1f} GiB resident in all of Ray's processes")
+    print(f"{runners} runners there after {started:.1f} s, {memory:.1f} GiB resident in their processes")
     print(
         f"{episodes} episodes of {LAYERS} layers, {ACTIONS} actions, {sleep:g} s a step: {wall:.1f} s, "
         f"{steps / wall:.0f} steps/s of {runners / sleep:.0f} possible; "

@@ -255,8 +255,6 @@ def test_a_training_that_diverges_blames_the_field_that_it_is_told() -> None:
     broken = Images(images.x * float("nan"), images.y)
 
     with pytest.raises(Diverged, match="epoch 1 of 2: lower its learning_rate") as problem:
-        train(
-            digits_net(width=2), Images(images.x * float("nan"), images.y), Training(epochs=2), seed=0, at="/fine_tune"
-        )
+        train(digits_net(width=2), broken, Training(epochs=2), seed=0, at="/fine_tune")
 
     assert problem.value.at == "/fine_tune"
