@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
@@ -25,6 +27,7 @@ from tests.landscape import Landscape
 from tests.searches import EPISODES, all_here, built, play_to_the_end, what_was_done
 from tests.waiting import wait_until
 from workers import cluster, searchstate
+from workers.pulse import Pulse
 from workers.runners import Limits
 
 pytestmark = pytest.mark.filterwarnings("default")  # RLlib's own deprecations are not ours to mend
@@ -127,6 +130,32 @@ def test_a_runner_that_hangs_is_replaced_and_its_episode_played_again(uninterrup
     assert any(episode.rerun for episode in episodes)
     wait_until("the stopped one is gone", lambda: stopped not in session_members(os.getsid(0)))
     algorithm.stop()
+
+
+def test_silence_is_counted_up_to_the_last_word_of_the_counter() -> None:
+    pulse = Pulse(already=5)
+    assert pulse.silent_for(1) == 0  # nothing is known yet, so nobody is to be replaced
+    pulse.actor.tick.remote(1)
+
+    wait_until("the step is counted", lambda: pulse.read() == 6)
+
+    assert pulse.silent_for(1) == 0
+    assert pulse.silent_for(2) == math.inf
+    first = pulse.silent_for(1)
+    wait_until("it is silent for a while", lambda: pulse.read() == 6 and pulse.silent_for(1) > 0.1)
+    assert first < pulse.silent_for(1)
+    heard = pulse.silent_for(1)
+    ray.kill(pulse.actor, no_restart=True)
+    wait_until("the counter is gone", lambda: gone(pulse))
+    assert pulse.silent_for(1) < heard + 1
+
+
+def gone(pulse: Pulse) -> bool:
+    try:
+        ray.get(pulse.actor.read.remote(), timeout=5)
+    except ray.exceptions.RayError:
+        return True
+    return False
 
 
 def test_an_environment_that_raises_once_is_tried_again(uninterrupted: Any, tmp_path: Path) -> None:
