@@ -139,15 +139,14 @@ def test_silence_is_counted_up_to_the_last_word_of_the_counter() -> None:
 
     wait_until("the step is counted", lambda: pulse.read() == 6)
 
-    assert pulse.silent_for(1) == 0
     assert pulse.silent_for(2) == math.inf
-    first = pulse.silent_for(1)
     wait_until("it is silent for a while", lambda: pulse.read() == 6 and pulse.silent_for(1) > 0.1)
-    assert first < pulse.silent_for(1)
-    heard = pulse.silent_for(1)
     ray.kill(pulse.actor, no_restart=True)
     wait_until("the counter is gone", lambda: gone(pulse))
-    assert pulse.silent_for(1) < heard + 1
+    pulse.read()  # may still bring an answer that was on its way
+    silent = pulse.silent_for(1)
+    assert pulse.read() == 6
+    assert pulse.silent_for(1) == silent
 
 
 def gone(pulse: Pulse) -> bool:
