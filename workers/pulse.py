@@ -13,20 +13,16 @@ class PulseCounter:
     """The counter as an actor of its own, so that a busy runner can say it and a busy driver can read it."""
 
     def __init__(self) -> None:
-        self.steps = 0
-        self.signs: dict[int, int] = {}
+        self.count = 0
+        self.by_runner: dict[int, int] = {}
 
     def tick(self, runner: int = 0) -> None:
-        """A step or a batch has ended."""
-        self.steps += 1
-        self.sign(runner)
-
-    def sign(self, runner: int) -> None:
-        """A runner is in the middle of a step, and works."""
-        self.signs[runner] = self.signs.get(runner, 0) + 1
+        """A step has ended, or a batch in the middle of a long one."""
+        self.count += 1
+        self.by_runner[runner] = self.by_runner.get(runner, 0) + 1
 
     def read(self) -> tuple[int, dict[int, int]]:
-        return self.steps, self.signs
+        return self.count, self.by_runner
 
 
 class Pulse:
@@ -37,7 +33,7 @@ class Pulse:
         self._asked: Any = None
         self._seen = 0
         self._before = already  # counted elsewhere, or by an actor that was lost and began anew
-        self._signs: dict[int, int] = {}
+        self._by_runner: dict[int, int] = {}
         self._heard_at: dict[int, float] = {}
         self._read_at = -math.inf
 
@@ -48,21 +44,21 @@ class Pulse:
         if ready:
             self._asked = None
             try:
-                steps, signs = ray.get(ready[0], timeout=1.0)
+                count, by_runner = ray.get(ready[0], timeout=1.0)
             except (ray.exceptions.RayError, TimeoutError):
                 return self._before + self._seen
-            if steps < self._seen:
+            if count < self._seen:
                 self._before += self._seen
-            self._seen = steps
-            self._hear(signs)
+            self._seen = count
+            self._hear(by_runner)
         return self._before + self._seen
 
-    def _hear(self, signs: dict[int, int]) -> None:
+    def _hear(self, by_runner: dict[int, int]) -> None:
         self._read_at = time.monotonic()
-        for runner, count in signs.items():
-            if count != self._signs.get(runner):
+        for runner, count in by_runner.items():
+            if count != self._by_runner.get(runner):
                 self._heard_at[runner] = self._read_at
-        self._signs = signs
+        self._by_runner = by_runner
 
     def silent_for(self, runner: int) -> float:
         """Up to the latest answer of the counter: while that is away, nobody can be said to be silent."""

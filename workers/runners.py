@@ -103,6 +103,7 @@ class Runners:
     _here: set[int] = field(default_factory=set, init=False)
     _idle: dict[int, None] = field(default_factory=dict, init=False)  # in the order in which they became so
     _failed_starts: int = field(default=0, init=False)
+    _full: str | None = field(default=None, init=False)
     _alone_since: float = field(default=0.0, init=False)
     _looked_at: float = field(default=0.0, init=False)
 
@@ -127,7 +128,12 @@ class Runners:
         self._call(runner, place, task)
 
     def wait(self, seconds: float) -> list[tuple[PlayEpisode, Played | Failed | None]]:
-        """What ended meanwhile, as soon as anything did. Raises SearchStuck where nobody is left to wait for."""
+        """What ended meanwhile, as soon as anything did.
+
+        Raises SearchStuck where nobody is left to wait for, OutOfMemory where runners of this size can't be started.
+        """
+        if self._full is not None:  # only now: what ended together with it was to be handed out first
+            raise OutOfMemory(self._full)
         if self._by_call:
             ready, _ = ray.wait(list(self._by_call), num_returns=1, timeout=seconds)
             if ready:
@@ -188,9 +194,10 @@ class Runners:
         self._idle.pop(runner, None)
         if getattr(error, "actor_init_failed", False):
             self._failed_starts += 1
-            if self._failed_starts >= self.limits.failed_starts:
-                problem = OutOfMemory if "OutOfMemoryError" in why else EnvironmentFailed
-                raise problem(f"the runners can't be started: {why}")
+            if self._failed_starts >= self.limits.failed_starts and "OutOfMemoryError" in why:
+                self._full = why
+            elif self._failed_starts >= self.limits.failed_starts:
+                raise EnvironmentFailed(f"the runners can't be started: {why}")
         if place.losses + 1 >= self.limits.losses:
             raise SearchStuck(f"{self.limits.losses} runners in a row were lost in one place, the last one: {why}")
         self._fill(runner, losses=place.losses + 1)

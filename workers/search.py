@@ -27,28 +27,30 @@ from workers.pulse import Pulse
 from workers.stages import Stage
 
 ENV_NAME = "purl-walk"
-SIGN_SECONDS = 5.0  # between two signs of life in the middle of a step; runners are given minutes
+TICK_SECONDS = 5.0  # between two signs of life in the middle of a step; runners are given minutes
 
 
 class WatchedEnv(PruningEnv):
     """The walk, with every finished step counted where the driver can see it, and signs of life in between."""
 
     def __init__(self, *, pulse: Any, runner: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs, on_batch=self._sign)
+        super().__init__(**kwargs, on_batch=self._tick_now_and_then)
         self._pulse = pulse
         self._runner = runner
-        self._signed_at = time.monotonic()
+        self._ticked_at = time.monotonic()
 
     def step(self, action: Any) -> Any:
         result = super().step(action)
-        self._pulse.tick.remote(self._runner)
-        self._signed_at = time.monotonic()
+        self._tick()
         return result
 
-    def _sign(self) -> None:
-        if time.monotonic() - self._signed_at > SIGN_SECONDS:
-            self._pulse.sign.remote(self._runner)
-            self._signed_at = time.monotonic()
+    def _tick(self) -> None:
+        self._pulse.tick.remote(self._runner)
+        self._ticked_at = time.monotonic()
+
+    def _tick_now_and_then(self) -> None:
+        if time.monotonic() - self._ticked_at > TICK_SECONDS:
+            self._tick()
 
 
 class OnlySpaces(gymnasium.Env[Any, Any]):
