@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import ray
 from ray.tune.registry import register_env
 
 from purlkit.results import Episode
@@ -50,6 +52,12 @@ def all_here(algorithm: PurlDQN) -> None:
     """A search begins with its first runner: some tests want the others too."""
     while algorithm.runners.here < algorithm.size.runners:
         algorithm.runners.wait(0.5)
+
+
+def pid_of(algorithm: PurlDQN, *, runner: int) -> int:
+    """Of one that is there and plays nothing yet: the question would wait for the end of an episode."""
+    actor = algorithm.runners._places[runner].actor
+    return int(ray.get(actor.apply.remote(lambda _: os.getpid()), timeout=60))
 
 
 def play_to_the_end(algorithm: PurlDQN) -> list[Episode]:

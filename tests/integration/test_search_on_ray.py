@@ -22,9 +22,8 @@ from purlkit.agent.replay import Step, steps_of
 from purlkit.errors import EnvironmentFailed, OutOfMemory, SearchStuck
 from purlkit.processes import session_members
 from purlkit.results import Episode
-from tests import ray_processes
 from tests.landscape import Landscape
-from tests.searches import EPISODES, all_here, built, play_to_the_end, what_was_done
+from tests.searches import EPISODES, all_here, built, pid_of, play_to_the_end, what_was_done
 from tests.waiting import wait_until
 from workers import cluster, searchstate
 from workers.pulse import Pulse
@@ -101,10 +100,12 @@ def test_a_search_resumed_from_its_state_ends_as_if_it_had_never_stopped(uninter
 def test_a_killed_runner_costs_its_episode_which_is_played_again(uninterrupted: Any) -> None:
     # Slow enough that the killed runner is surely in the middle of an episode.
     algorithm = built(Landscape(sleep_seconds=0.05), runners=2)
+    all_here(algorithm)
+    runner = pid_of(algorithm, runner=1)
     while len(algorithm.learnt.episodes) < 4:
         algorithm.train()
 
-    os.kill(a_runner(), signal.SIGKILL)
+    os.kill(runner, signal.SIGKILL)
     episodes = play_to_the_end(algorithm)
 
     assert what_was_done(episodes) == what_was_done(uninterrupted[0])
@@ -112,16 +113,13 @@ def test_a_killed_runner_costs_its_episode_which_is_played_again(uninterrupted: 
     algorithm.stop()
 
 
-def a_runner() -> int:
-    return ray_processes.pids(ray_processes.RUNNER, session=os.getsid(0))[0]
-
-
 def test_a_runner_that_hangs_is_replaced_and_its_episode_played_again(uninterrupted: Any) -> None:
     algorithm = built(Landscape(sleep_seconds=0.05), runners=1)
     algorithm.limits = Limits(hang_seconds=2)
+    all_here(algorithm)
+    stopped = pid_of(algorithm, runner=1)
     while len(algorithm.learnt.episodes) < 4:
         algorithm.train()
-    stopped = a_runner()
 
     os.kill(stopped, signal.SIGSTOP)
     episodes = play_to_the_end(algorithm)
