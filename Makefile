@@ -2,12 +2,13 @@
 PYTHON ?= python3
 RUNNERS ?= 2
 SEED ?= 0
+KILLS ?= 50
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long serve lint format clean
+.PHONY: help demo test test-long soak serve lint format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ test: $(READY)  ## unit, integration and acceptance tests
 
 test-long: $(READY)  ## the tests that take minutes each
 	@$(RUN) -m pytest -m long
+
+soak: $(READY)  ## kill any process of running jobs, KILLS=50 times, and compare the bits (about half an hour)
+	@$(RUN) -m benchmarks.soak --kills $(KILLS)
 
 serve: $(READY)  ## the embedded service at http://127.0.0.1:8000
 	@exec $(RUN) -m services

@@ -63,7 +63,7 @@ class JobView(BaseModel):
     state: JobState
     requested: Literal["cancel", "pause"] | None = Field(description="asked for, and not yet done by the attempt")
     phase: str | None
-    pending_reason: str | None = Field(description="why it does not run, where it is queued or paused")
+    pending_reason: str | None = Field(description="why it waits: queued, paused, or for room on a busy cluster")
     queue_position: int | None = Field(description="1 starts next; none for a job that is not in the line")
     spec: Stored[JobSpec] = Field(description="with every default filled in")
     fingerprint: str = Field(description="sha256 of what the job computes")

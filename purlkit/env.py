@@ -45,6 +45,12 @@ class Walk:
         return Episode(index=index, kind=kind, weights_version=weights_version, runner=runner, rerun=rerun, **told)
 
 
+def spaces(search: Search, layers: int) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Discrete[np.int64]]:
+    """What the walk over so many layers shows, and what it lets choose."""
+    numbers = 3 if search.state == "simple" else 2 * layers
+    return gymnasium.spaces.Box(0.0, 1.0, (numbers,), np.float32), gymnasium.spaces.Discrete(len(search.alphas))
+
+
 class PruningEnv(gymnasium.Env[Observation, np.int64]):
     """One episode walks the n prunable layers of a trained network in order; one step prunes one layer.
 
@@ -97,9 +103,7 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
         self.search = search
         self.retrain_seed = retrain_seed
         self.may_end_early = True
-        numbers = 3 if search.state == "simple" else 2 * len(self.layers)
-        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (numbers,), np.float32)
-        self.action_space = gymnasium.spaces.Discrete(len(search.alphas))
+        self.observation_space, self.action_space = spaces(search, len(self.layers))
         self._subset = subset
         self._reward_images = reward_images
         self._targets = target_accuracy, target_sparsity
@@ -163,7 +167,15 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
 
     def _retrain_and_measure(self, index: int) -> float:
         seed = derive(self.retrain_seed, "retrain", index)
-        train(self.model, self._subset, self.search.retrain, seed=seed, mask=self._mask, on_batch=self._on_batch)
+        train(
+            self.model,
+            self._subset,
+            self.search.retrain,
+            seed=seed,
+            mask=self._mask,
+            on_batch=self._on_batch,
+            at="/search/retrain",
+        )
         return accuracy(self.model, self._reward_images, self._on_batch)
 
     def _too_bad(self, reached: float) -> bool:

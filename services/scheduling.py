@@ -135,6 +135,8 @@ def pending_reason(session: Session, job: Job) -> str | None:
         return "paused: resume it to go on"
     if job.requested is not None:
         return f"{job.requested} was asked for: waiting for the attempt to answer, or its lease to end"
+    if job.state is JobState.RUNNING:
+        return (job.progress or {}).get("waits_for")
     if job.state is not JobState.QUEUED:
         return None
     attempt = live_attempt(session, job.id)

@@ -15,7 +15,7 @@ from purlkit.seeds import derive
 from purlkit.spec import JobSpec
 from purlkit.verdict import choose
 from purlkit.zoo import datasets
-from workers import cluster, files, publish, race, stages
+from workers import capacity, cluster, files, publish, race, stages
 from workers.attempt import Attempt
 from workers.dense import Dense, dense_baseline, uploaded_weights
 from workers.pulse import Pulse
@@ -32,6 +32,9 @@ def prune(job: Attempt) -> Finish:
     if not report.runnable:
         reason = report.reasons[0]
         raise Impossible(code=reason.code, message=reason.message, at=reason.at)
+    # A later attempt makes do with what the cluster still has.
+    at_least = spec.resources.env_runners if job.brief.number == 1 else 1
+    capacity.check(spec.resources, ray_address=job.ray_address, at_least=at_least, on_wait=job.link.check)
 
     job.enter(Phase.DENSE)
     splits = datasets.load(spec.data, job.datasets_dir, device=job.device)
@@ -39,8 +42,8 @@ def prune(job: Attempt) -> Finish:
     dense = dense_baseline(job, splits, uploaded)
 
     job.enter(Phase.SEARCH)
-    with cluster.connected(job.ray_address, job.scratch):
-        cluster.check_fits(spec.resources)
+    with cluster.connected(job.ray_address, job.scratch, on_wait=job.link.check):
+        capacity.wait_for_room(spec.resources, on_wait=job.waits_for)
         pulse = Pulse(already=job.link.counter)
         stage = stages.first(spec, dense)
         while not stage.is_last:

@@ -120,6 +120,7 @@ def fine_tune(
         seed=seed,
         mask=entrant.mask,
         on_batch=lambda: pulse.tick.remote(),
+        at="/fine_tune",
     )
     right = correct(model, splits.select)
     uses = cost.weight_uses(model, splits.test[:1].x)

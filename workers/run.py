@@ -13,12 +13,11 @@ import logging
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
 from purlkit import code
-from purlkit.errors import PurlError
+from purlkit.errors import PurlError, place_of
 from purlkit.processes import end_own_session
 from purlkit.results import LOG, UNREACHABLE_EXIT, ErrorReport, Finish, Outcome
 from workers import cluster, scratch
@@ -96,23 +95,19 @@ def _run(job: Attempt, *, expected_code: str | None = None) -> Finish:
 
 
 def report_of(error: Exception) -> ErrorReport:
-    """Our own errors say what the client can do and won't pass by themselves; any other may, in another attempt."""
+    """Our own errors say what the client can do, and whether it passes by itself; any other may, in another attempt."""
+    cause = getattr(error, "cause", None)  # of what Ray brings from a task: the exception that was raised there
+    if isinstance(cause, PurlError):
+        error = cause
     if isinstance(error, PurlError):
-        return ErrorReport(code=error.code, message=str(error), at=error.at, where=_where(error))
+        where = error.where or place_of(error)
+        return ErrorReport(code=error.code, message=str(error), at=error.at, where=where, retryable=error.retryable)
     return ErrorReport(
         code="internal_error",
         message=f"{type(error).__name__}: {error}"[:10_000],
-        where=_where(error),
+        where=place_of(error),
         retryable=True,
     )
-
-
-def _where(error: Exception) -> str:
-    """The innermost frame of our own: the same place again means the same fault."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if any(f"/{part}/" in frame.filename for part in ("workers", "purlkit"))]
-    frame = (ours or frames)[-1]
-    return f"{type(error).__name__} in {Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.name}"
 
 
 def end_everything() -> None:

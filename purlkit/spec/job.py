@@ -40,8 +40,15 @@ Baseline = Literal["uniform", "global", "global-mt", "lamp", "erk"]
 
 class Resources(Record):
     env_runners: int = Field(2, ge=1, le=1024, description="episodes played side by side")
-    cpus_per_runner: float = Field(1, gt=0, le=1024, description="CPUs reserved for each")
+    cpus_per_runner: float = Field(1, ge=0.01, le=1024, description="CPUs reserved for each, or a share of one")
     gpus_per_runner: float = Field(0, ge=0, le=64, description="GPUs (or a share of one) reserved for each")
+
+    @field_validator("gpus_per_runner")
+    @classmethod
+    def _gpus_that_ray_can_count(cls, gpus: float) -> float:
+        if 0 < gpus < 0.01 or (gpus > 1 and gpus % 1):
+            raise ValueError("gpus_per_runner is 0, a share from 0.01 to 1, or a whole number")
+        return gpus
 
     @property
     def cpus(self) -> float:

@@ -9,12 +9,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from purlkit.errors import Diverged
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import Training
 from purlkit.training.data import Samples, batches, steps_per_epoch
 from purlkit.training.evaluate import mode
 from purlkit.training.generators import seeded
+
+# Not a number, or what no network that still learns comes near: guessing among a million classes gives 14.
+HOPELESS_LOSS = 1e4
 
 
 def train(
@@ -27,13 +31,15 @@ def train(
     shrink: Callable[[int], Mask] | None = None,
     on_batch: Callable[[], None] | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
+    at: str | None = None,
 ) -> None:
     """A cosine over all steps, by an optimiser of its own.
 
     `seed` decides the order of the images and all else that is random; every generator is left as it was. What `mask`
     removes is zero before, after, and after every step. `shrink(epoch)` says before each epoch, counted from 0, what
     stays of the network as it is then; nothing comes back. `on_batch()` follows each step and may raise to stop;
-    `on_epoch(done, of)` follows each epoch. No number is read back from the device on the way.
+    `on_epoch(done, of)` follows each epoch. One number is read back from the device for each epoch, its last loss: one
+    that is hopeless raises Diverged, which blames the field `at` of the spec.
     """
     layers = prunable_layers(model)
     mask = mask or Mask.dense(layers)
@@ -61,6 +67,12 @@ def train(
                     step += 1
                     if on_batch is not None:
                         on_batch()
+                if not loss < HOPELESS_LOSS:
+                    raise Diverged(
+                        f"the training diverged in epoch {epoch + 1} of {training.epochs}",
+                        at=at,
+                        remedy="lower its learning_rate",
+                    )
                 if on_epoch is not None:
                     on_epoch(epoch + 1, training.epochs)
         finally:
