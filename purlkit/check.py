@@ -98,7 +98,9 @@ def _memory(spec: JobSpec, model: nn.Module, splits: Splits | None) -> int:
     weights = sum(int(tensor.nbytes) for tensor in model.state_dict().values())
     channels, height, width = catalog.dataset(spec.data.name).shape
     images = sum(splits.sizes.values()) if splits else spec.search.retrain.images
-    return _COPIES_OF_WEIGHTS * weights + 4 * channels * height * width * images
+    snapshots = spec.search.episodes * len(prunable_layers(model)) * weights  # if no step were ever repeated
+    cached = min(spec.resources.cache_bytes, snapshots)
+    return _COPIES_OF_WEIGHTS * weights + cached + 4 * channels * height * width * images
 
 
 def _report(error: PurlError) -> ErrorReport:

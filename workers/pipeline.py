@@ -58,7 +58,7 @@ def prune(job: Attempt) -> Finish:
 
     job.enter(Phase.VERIFY)
     path = publish.write_checkpoint(job, dense, winner)
-    result = publish.result_of(job, dense, splits, path, choice, finishers, entrants[0])
+    result = publish.result_of(job, dense, splits, path, choice, finishers, entrants[0], found)
 
     job.enter(Phase.PUBLISH)
     return publish.stage(job, path, result, entrants)
