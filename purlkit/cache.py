@@ -40,7 +40,11 @@ class Snapshot:
 
 @dataclass
 class TransitionCache:
-    """Never more than `max_bytes`: snapshots go first, then outcomes, and of each what was longest without use."""
+    """Never more than `max_bytes`. What goes first is a snapshot, of these the deepest, of equals the longest unused.
+
+    Most walks branch off early: 20 snapshots kept so saved more of the demo's steps than 50 of the latest
+    (docs/benchmarks.md).
+    """
 
     max_bytes: int
     bytes: int = field(default=0, init=False)
@@ -65,17 +69,20 @@ class TransitionCache:
     def add_snapshot(self, path: Path, tensors: Sequence[Tensor], mask: Mask) -> None:
         # An upper bound: the snapshots of one walk share most of their masks.
         nbytes = sum(tensor.nbytes for tensor in [*tensors, *mask.keep.values()])
-        if path not in self._snapshots and self._room_for(nbytes):
+        if path not in self._snapshots and self._room_for(nbytes, snapshot_at=len(path)):
             self.bytes += nbytes
             self._snapshots[path] = Snapshot([t.detach().to("cpu", copy=True) for t in tensors], mask, nbytes)
 
-    def _room_for(self, nbytes: int) -> bool:
-        """Makes it. What is larger than everything together is not worth losing everything for."""
+    def _room_for(self, nbytes: int, *, snapshot_at: int = 0) -> bool:
+        """Makes it, unless what it would take is worth more."""
         if nbytes > self.max_bytes:
             return False
         while self.bytes + nbytes > self.max_bytes:
-            if self._snapshots:
-                self.bytes -= self._snapshots.popitem(last=False)[1].nbytes
+            deepest = max(self._snapshots, key=len, default=())
+            if len(deepest) < snapshot_at:
+                return False
+            if deepest:
+                self.bytes -= self._snapshots.pop(deepest).nbytes
             else:
                 self.bytes -= _size(self._outcomes.popitem(last=False)[0])
         return True

@@ -180,20 +180,50 @@ def a_mask(n: int) -> Mask:
     return Mask({"a": torch.ones(n, dtype=torch.bool)})
 
 
-def test_what_was_longest_without_use_goes_first_and_snapshots_before_outcomes() -> None:
-    outcome, tensors, mask = Outcome(0.5, 0.5, 0.5), [torch.zeros(200)], a_mask(200)
-    cache = TransitionCache(2_900)  # two snapshots of 1,000 bytes and two outcomes of 416
-    for path in ((0, 0), (0, 1)):
-        cache.add(path, outcome)
-        cache.add_snapshot(path, tensors, mask)
+def a_cache(*paths: tuple[int, ...]) -> TransitionCache:
+    """Room for two snapshots of 1,000 bytes and four outcomes of less than 500, with these in it."""
+    cache = TransitionCache(3_800)
+    for path in paths:
+        cache.add(path, Outcome(0.5, 0.5, 0.5))
+        cache.add_snapshot(path, [torch.zeros(200)], a_mask(200))
+    return cache
+
+
+def kept(cache: TransitionCache, *paths: tuple[int, ...]) -> list[bool]:
+    return [cache.snapshot(path) is not None for path in paths]
+
+
+def test_the_deepest_snapshot_goes_first() -> None:
+    deep, middle, shallow = (0, 1, 1, 1), (0, 1, 1), (0, 1)
+
+    assert kept(a_cache(deep, middle, shallow), deep, middle, shallow) == [False, True, True]
+    assert kept(a_cache(middle, shallow, deep), deep, middle, shallow) == [False, True, True]
+    cache = a_cache(deep, middle, shallow)
+    assert all(cache.outcome(path) is not None for path in (deep, middle, shallow))
+    assert cache.bytes == 2_000 + sum(400 + 8 * len(path) for path in (deep, middle, shallow))
+
+
+def test_of_equally_deep_snapshots_goes_what_was_longest_without_use() -> None:
+    cache = a_cache((0, 0), (0, 1))
     cache.outcome((0, 0))
 
-    cache.add_snapshot((0, 2), tensors, mask)
+    cache.add_snapshot((0, 2), [torch.zeros(200)], a_mask(200))
 
-    assert cache.snapshot((0, 0)) is not None
-    assert cache.snapshot((0, 1)) is None
-    assert cache.outcome((0, 1)) == outcome
-    assert cache.bytes == 2 * 1_000 + 2 * 416
+    assert kept(cache, (0, 0), (0, 1), (0, 2)) == [True, False, True]
+
+
+def test_outcomes_go_last_and_the_longest_unused_first() -> None:
+    cache = a_cache((0, 0))
+    cache.outcome((0, 0))
+    paths = [(1, i) for i in range(10)]  # there is room for nine
+
+    for path in paths:
+        cache.add(path, Outcome(0.5, 0.5, 0.5))
+
+    assert kept(cache, (0, 0)) == [False]
+    assert cache.outcome((0, 0)) is None
+    assert [cache.outcome(path) is not None for path in paths] == [False, *[True] * 9]
+    assert cache.bytes == 9 * 416
 
 
 def test_what_can_never_fit_costs_nothing_that_is_there() -> None:
