@@ -1,8 +1,8 @@
 """What a search costs beyond its arithmetic, what runners gain, and what parallelism costs in learning.
 
-    python -m benchmarks.search                     all rows, each in a process of its own
-    python -m benchmarks.search overhead two-runners
-    python -m benchmarks.search --small             so small that the numbers say nothing: do the rows run?
+    OMP_NUM_THREADS=1 python -m benchmarks.search           all rows, each in a process of its own: about ten minutes
+    OMP_NUM_THREADS=1 python -m benchmarks.search overhead two-runners
+    OMP_NUM_THREADS=1 python -m benchmarks.search --small   so small that the numbers say nothing: do the rows run?
 
 Steps are those of a landscape whose best policy is known; they do a fixed amount of arithmetic or sleep. Only the rows
 `start` and `cache` prune a network: the demo's. Every row prints ratios of what it measured in its one run.
