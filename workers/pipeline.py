@@ -61,7 +61,7 @@ def prune(job: Attempt) -> Finish:
 
     job.enter(Phase.VERIFY)
     path = publish.write_checkpoint(job, dense, winner)
-    result = publish.result_of(job, dense, splits, path, choice, finishers, entrants[0])
+    result = publish.result_of(job, dense, splits, path, choice, finishers, entrants[0], found)
 
     job.enter(Phase.PUBLISH)
     others = [*files.others(job, path, splits.test), *files.weights(job, dense, entrant, winner)]

@@ -36,6 +36,7 @@ from workers import files
 from workers.attempt import Attempt
 from workers.dense import Dense
 from workers.race import Entrant, Finisher
+from workers.search import Found
 
 PACKAGES = ("purlkit", "torch", "torchvision", "ray", "numpy")
 # Requested sparsity is achieved sparsity to within this share of all prunable weights, or the job says why not.
@@ -94,6 +95,7 @@ def result_of(
     choice: Choice,
     finishers: list[Finisher],
     purl: Entrant,
+    found: Found,
 ) -> Result:
     spec, winner = job.spec, choice.winner.candidate
     counted = verify(job, splits, path, winner)
@@ -117,6 +119,8 @@ def result_of(
         versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         search_seconds=purl.seconds,
         search_images=purl.images,
+        search_steps=found.steps,
+        search_steps_computed=found.steps_computed,
     )
 
 

@@ -93,6 +93,7 @@ def make_env(config: Any) -> gymnasium.Env[Any, Any]:
         target_sparsity=config["target_sparsity"],
         mask=Mask(keep),
         retrain_seed=0,  # every episode brings its own
+        cache_bytes=spec.resources.cache_bytes,
     )
 
 
@@ -110,6 +111,8 @@ class Found:
     greedy: list[Episode]
     seconds: float
     images: int  # trained on, over all walks
+    steps: int
+    steps_computed: int  # the others were looked up
 
 
 @dataclass
@@ -143,8 +146,16 @@ def search(
         for episode in greedy:
             hooks.on_episode(episode)
         seconds = algorithm.learnt.seconds + time.monotonic() - began
-        images = spec.search.images_retrained(e.actions for e in [*algorithm.learnt.episodes, *greedy])
-        return Found(algorithm.learnt.episodes, greedy, seconds, images)
+        walks = [*algorithm.learnt.episodes, *greedy]
+        computed = sum(walk.steps_computed for walk in walks)
+        return Found(
+            algorithm.learnt.episodes,
+            greedy,
+            seconds,
+            images=spec.search.images_retrained(computed),
+            steps=sum(len(walk.actions) for walk in walks),
+            steps_computed=computed,
+        )
     finally:
         algorithm.stop()
 

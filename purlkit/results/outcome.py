@@ -34,6 +34,9 @@ class Episode(Record):
     accuracies: tuple[Fraction, ...] = Field(strict=False)
     sparsities: tuple[Fraction, ...] = Field(strict=False)
     seconds: float = Field(ge=0)
+    steps_computed: int = Field(
+        0, ge=0, description="steps retrained and measured for this walk, an earlier one's of the same runner aside"
+    )
     runner: int = Field(ge=0)
     weights_version: int = Field(ge=0, description="how many episodes the acting policy had learnt from")
     rerun: bool = Field(False, description="played again because an earlier try was lost")
@@ -128,3 +131,5 @@ class Result(Record):
     versions: dict[str, str]
     search_seconds: float = Field(ge=0, description="all of PuRL's before its last fine-tune, earlier stages included")
     search_images: int = Field(ge=0, description="training images of the same")
+    search_steps: int = Field(0, ge=0, description="layers walked over in the last stage's search, greedy walks too")
+    search_steps_computed: int = Field(0, ge=0, description="how many of these were not looked up")

@@ -30,4 +30,4 @@ class CheckReport(Record):
     prunable_weights: int | None = None
     sparsity_range: tuple[float, float] | None = Field(None, strict=False)
     steps: int | None = Field(None, description="environment steps of the search")
-    memory_bytes: int | None = Field(None, description="a runner's weights and data, roughly")
+    memory_bytes: int | None = Field(None, description="a runner's weights, data and cache of steps, roughly")

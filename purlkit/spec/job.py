@@ -42,6 +42,9 @@ class Resources(Record):
     env_runners: int = Field(2, ge=1, le=1024, description="episodes played side by side")
     cpus_per_runner: float = Field(1, ge=0.01, le=1024, description="CPUs reserved for each, or a share of one")
     gpus_per_runner: float = Field(0, ge=0, le=64, description="GPUs (or a share of one) reserved for each")
+    cache_bytes: int = Field(
+        2**28, ge=0, le=2**40, description="main memory of each for steps that it then need not compute again; 0: none"
+    )
 
     @field_validator("gpus_per_runner")
     @classmethod
@@ -145,6 +148,10 @@ class JobSpec(Record):
     @property
     def fingerprint(self) -> str:
         """sha256 of what the job computes. Fields at their default are left out, so a new field moves no old one."""
-        said = self.model_dump(mode="json", exclude_defaults=True, exclude=set(NOT_IN_FINGERPRINT))
+        # Whether a step is looked up or computed changes nothing, so it is no part of what is computed.
+        resources = self.resources.model_copy(update={"cache_bytes": Resources().cache_bytes})
+        said = self.model_copy(update={"resources": resources}).model_dump(
+            mode="json", exclude_defaults=True, exclude=set(NOT_IN_FINGERPRINT)
+        )
         canonical = json.dumps({"version": SPEC_VERSION, "spec": said}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

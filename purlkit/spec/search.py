@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -92,7 +91,6 @@ class Search(Record):
             raise ValueError("accuracy_floor needs dense: without it no accuracy is known before the last layer")
         return self
 
-    def images_retrained(self, walks: Iterable[Sequence[Any]]) -> int:
-        """Training images that these walks cost, each given by its steps. Without dense a walk trains once."""
-        trainings = sum(len(steps) if self.dense else 1 for steps in walks)
-        return trainings * self.retrain.epochs * self.retrain.images
+    def images_retrained(self, steps_computed: int) -> int:
+        """Training images that so many steps cost, each one that was retrained and not looked up."""
+        return steps_computed * self.retrain.epochs * self.retrain.images
