@@ -16,11 +16,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-import uvicorn
-from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
 from api.main import create_app
+from api.server import Server, make_server
 from purlkit.errors import PurlError
 from services import attempts, logs, supervisor
 from services.artifacts import LocalStore
@@ -29,19 +28,6 @@ from services.launch import LocalLauncher
 from services.settings import Settings
 
 log = logging.getLogger("purl.api")
-
-# Requests in flight take milliseconds, streams of events end at once when asked, and only a large download is left.
-SHUTDOWN_SECONDS = 5
-# Longer than clients keep an idle connection (httpx: 5 s), so it is they who close it and never both at once.
-KEEP_ALIVE_SECONDS = 30
-
-
-class Server(uvicorn.Server):
-    """Tells the event streams to end before it waits for the open connections."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.config.app.state.parts.stopping.set()  # type: ignore[union-attr]
-        await super().shutdown(sockets)
 
 
 def listening_socket(settings: Settings, environ: Mapping[str, str]) -> socket.socket:
@@ -100,19 +86,6 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     server.run(sockets=[listening])
     db.close()
     return 0
-
-
-def make_server(app: FastAPI) -> Server:
-    config = uvicorn.Config(
-        app,
-        access_log=False,
-        log_config=None,  # services.logs has set up what there is to set up
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
-    return Server(config)
 
 
 if __name__ == "__main__":

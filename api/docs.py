@@ -46,6 +46,10 @@ def bytes_request(about: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "description": about, "content": content}}
 
 
+def text_content(example: str) -> dict[str, Any]:
+    return {"text/plain": {"schema": {"type": "string"}, "example": example}}
+
+
 def problems(**about: str) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route: problems(p404="there is no such job")."""
     content = {MEDIA_TYPE: {"schema": _ref(ProblemDocument)}}
@@ -56,6 +60,8 @@ def problems(**about: str) -> dict[int | str, dict[str, Any]]:
 ANY_OTHER: dict[int | str, dict[str, Any]] = {
     "default": {"description": "any other refusal", "content": {MEDIA_TYPE: {"schema": _ref(ProblemDocument)}}}
 }
+
+LOG_EXAMPLE = "2026-11-21 08:00:00,000 purl.attempt INFO phase: search\n"
 
 NO_JOB = "there is no such job"
 NO_TOKEN = "no token, or a wrong one"

@@ -31,15 +31,7 @@ def send(
         headers["Content-Disposition"] = f'attachment; filename="{filename}"'
     if matches(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
-    try:
-        span = span_of(request.headers, etag, size) if request.method == "GET" else None
-    except Unsatisfiable:
-        raise Problem(
-            416,
-            "range_not_satisfiable",
-            f"the file has {size} bytes: ask for a range within them",
-            headers={"Content-Range": f"bytes */{size}"},
-        ) from None
+    span = asked_span(request, etag, size)
     status, wanted = 200, Span(0, size - 1)
     if span is not None:
         status, wanted = 206, span
@@ -50,6 +42,21 @@ def send(
     # Opened before the answer begins: a file that can't be read is then a problem and no broken stream.
     pieces = _pieces(store.open(sha256), wanted)
     return StreamingResponse(pieces, status_code=status, headers=headers, media_type=media_type)
+
+
+def asked_span(request: Request, etag: str, size: int) -> Span | None:
+    """The part that is wanted; None for all of it."""
+    if request.method != "GET":
+        return None
+    try:
+        return span_of(request.headers, etag, size)
+    except Unsatisfiable:
+        raise Problem(
+            416,
+            "range_not_satisfiable",
+            f"there are {size} bytes: ask for a range within them",
+            headers={"Content-Range": f"bytes */{size}"},
+        ) from None
 
 
 def _pieces(file: BinaryIO, span: Span) -> Iterator[bytes]:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
-from api.schemas import ArtifactView, AttemptView, EpisodeView, EventView, JobView, Links, ResultView
-from purlkit.results import Progress
+from api.schemas import ArtifactView, AttemptView, CandidateLayers, EpisodeView, EventView, JobView, Links, ResultView
+from purlkit.results import Progress, Result
 from services import attempts, jobs, tables
 from services.states import JobState
 
@@ -27,6 +27,7 @@ def _job_view(session: Session, job: tables.Job, tries: Sequence[tables.Attempt]
         {
             "id": job.id,
             "name": job.name,
+            "parent": job.parent,
             "state": job.state,
             "requested": job.requested,
             "phase": job.phase,
@@ -68,6 +69,20 @@ def artifact_view(artifact: tables.Artifact) -> ArtifactView:
     )
 
 
+def layer_views(job: tables.Job) -> list[CandidateLayers]:
+    result = Result.model_validate(job.result)
+    return [
+        CandidateLayers(
+            method=candidate.method,
+            variant=candidate.variant,
+            winner=(candidate.method, candidate.variant) == (result.winner.method, result.winner.variant),
+            sparsity=candidate.sparsity,
+            layers=list(candidate.layers),
+        )
+        for candidate in result.candidates
+    ]
+
+
 def moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
@@ -83,6 +98,7 @@ def _attempt_view(attempt: tables.Attempt) -> AttemptView:
         started_at=maybe_moment(attempt.started_at),
         ended_at=maybe_moment(attempt.ended_at),
         reason=attempt.reason,
+        log=f"/jobs/{attempt.job_id}/attempts/{attempt.number}/log",
     )
 
 
@@ -100,5 +116,6 @@ def _links(job: tables.Job) -> Links:
         events=f"{here}/events",
         episodes=f"{here}/episodes",
         artifacts=f"{here}/artifacts",
+        layers=f"{here}/layers" if job.state is JobState.SUCCEEDED else None,
         checkpoint=f"{here}/checkpoint" if job.state is JobState.SUCCEEDED else None,
     )

@@ -7,7 +7,7 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from purlkit.results import CheckpointRef, CheckReport, Episode, ErrorReport, Progress, Result
+from purlkit.results import CheckpointRef, CheckReport, Episode, ErrorReport, LayerReport, Progress, Result
 from purlkit.spec import JobSpec
 from services.states import AttemptState, JobState
 
@@ -30,6 +30,17 @@ class AttemptView(BaseModel):
     started_at: datetime | None
     ended_at: datetime | None
     reason: str | None = Field(description="why it ended, for a reader")
+    log: str = Field(description="where its log is; it grows while the attempt runs")
+
+
+class CandidateLayers(BaseModel):
+    """One network of the race, layer by layer."""
+
+    method: str
+    variant: Literal["mean", "best"] | None
+    winner: bool = Field(description="whether the checkpoint is this one")
+    sparsity: float
+    layers: list[LayerReport]
 
 
 class CheckpointView(CheckpointRef):
@@ -45,6 +56,7 @@ class Links(BaseModel):
     events: str
     episodes: str
     artifacts: str
+    layers: str | None = Field(description="none before the job has succeeded")
     checkpoint: str | None = Field(description="none before the job has succeeded")
 
 
@@ -53,6 +65,7 @@ class JobView(BaseModel):
 
     id: str
     name: str | None
+    parent: str | None = Field(description="the ended job that this one retries")
     state: JobState
     requested: Literal["cancel", "pause"] | None = Field(description="asked for, and not yet done by the attempt")
     phase: str | None
@@ -120,6 +133,10 @@ class StoredView(BaseModel):
 
     sha256: str
     bytes: int
+
+
+class LogView(BaseModel):
+    bytes: int = Field(description="how much of the attempt's log is here")
 
 
 class FinishView(BaseModel):

@@ -17,13 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from purlkit.results import LOG
 from services.database import clock
 from services.errors import ArtifactConflict, DigestMismatch, NotFound, StoreFull
-from services.tables import Artifact, Attempt
+from services.tables import Artifact, Attempt, LogChunk
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -178,6 +178,7 @@ def stage(session: Session, attempt: Attempt, name: str, blob: Blob, media_type:
     known.sha256, known.bytes, known.media_type = blob.sha256, blob.bytes, media_type
     session.flush()
     if name == LOG:
+        session.execute(delete(LogChunk).where(LogChunk.attempt_id == attempt.id))
         publish(session, known)
     return known
 
@@ -188,14 +189,16 @@ def replace_log(session: Session, attempt: Attempt, blob: Blob) -> None:
 
 
 def publish(session: Session, artifact: Artifact) -> None:
-    """Makes it the job's own under its name, in place of an earlier attempt's."""
-    session.execute(
-        delete(Artifact).where(
-            Artifact.job_id == artifact.job_id,
-            Artifact.name == artifact.name,
-            Artifact.attempt_id != artifact.attempt_id,
-            Artifact.published_at.is_not(None),
-        )
+    """Makes it the job's own under its name, in place of an earlier attempt's. Each attempt's log stays its own."""
+    earlier = (
+        Artifact.job_id == artifact.job_id,
+        Artifact.name == artifact.name,
+        Artifact.attempt_id != artifact.attempt_id,
+        Artifact.published_at.is_not(None),
     )
+    if artifact.name == LOG:
+        session.execute(update(Artifact).where(*earlier).values(published_at=None))
+    else:
+        session.execute(delete(Artifact).where(*earlier))
     artifact.published_at = clock(session)
     session.flush()

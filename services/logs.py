@@ -8,8 +8,8 @@ from pathlib import Path
 
 from services.artifacts import Blob, Store
 
-# What a reader wants of a log is how it ended.
-KEPT_BYTES = 2**20
+# Of a longer one the end is kept: what a reader wants of a log is how it ended.
+KEPT_BYTES = 8 * 2**20
 
 
 def set_up(process: str) -> None:

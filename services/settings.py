@@ -34,6 +34,8 @@ class Settings:
     max_running: int = 1  # attempts at once
     max_body_bytes: int = 2**20
     max_upload_bytes: int = 2 * 2**30
+    max_queued: int = 10_000  # jobs that may wait
+    max_stored_bytes: int | None = None  # by all jobs and uploads together; None: what the disk holds
     idempotency_hours: float = 24.0
 
     @property
@@ -62,6 +64,8 @@ class Settings:
             max_running=read("PURL_MAX_RUNNING", cls.max_running, _whole(1, 10_000)),
             max_body_bytes=read("PURL_MAX_BODY_BYTES", cls.max_body_bytes, _whole(1024, 2**40)),
             max_upload_bytes=read("PURL_MAX_UPLOAD_BYTES", cls.max_upload_bytes, _whole(1024, 2**50)),
+            max_queued=read("PURL_MAX_QUEUED", cls.max_queued, _whole(1, 10**9)),
+            max_stored_bytes=read("PURL_MAX_STORED_BYTES", cls.max_stored_bytes, _whole(1, 2**60)),
             idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _seconds),
         )
         # A worker ends itself at two thirds of its lease: two beats at least must fit before that.

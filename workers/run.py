@@ -21,6 +21,7 @@ from purlkit.results import LOG, ErrorReport, Finish, Outcome
 from workers import cluster
 from workers.attempt import Attempt
 from workers.link import Interrupted, Link, Superseded
+from workers.logship import LogShipper, keep_tail, own_output
 
 log = logging.getLogger("purl.worker")
 
@@ -34,7 +35,8 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     link = Link(environ["PURL_URL"], environ["PURL_ATTEMPT"], environ["PURL_TOKEN"], on_fence=_end_everything)
     signal.signal(signal.SIGTERM, lambda *_: link.drain())
     scratch = Path(environ["PURL_SCRATCH_DIR"])
-    logging.getLogger().addHandler(_log_file(scratch / LOG))
+    said = own_output(scratch, LOG_FORMAT)
+    shipper = LogShipper(link, said)
     try:
         job = Attempt(
             brief=link.start(),
@@ -43,20 +45,17 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
             scratch=scratch,
             ray_address=environ.get("PURL_RAY_ADDRESS", ""),
         )
+        shipper.start()
         finish = _run(job)
+        shipper.stop()
         # Whoever sees the end of the job can read at once how it came about.
+        keep_tail(said, scratch / LOG)
         link.put_artifact(LOG, scratch / LOG, "text/plain; charset=utf-8")
         link.finish(finish)
     except Superseded as error:
         log.error("superseded: %s", error)
         return 3
     return 0
-
-
-def _log_file(path: Path) -> logging.Handler:
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    return handler
 
 
 def _run(job: Attempt) -> Finish:

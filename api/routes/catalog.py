@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from api.deps import SettingsDep
+from api.router import Router
 from api.schemas import Listing
 from purlkit.zoo import catalog
 
-router = APIRouter(tags=["catalog"])
+router = Router(tags=["catalog"])
 
 
 class OptionView(BaseModel):

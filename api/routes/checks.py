@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from api import docs
 from api.body import json_body
 from api.deps import DatabaseDep, StoreDep, TokenDep
 from api.downloads import send
+from api.router import Router
 from purlkit.results import CheckBrief, CheckReport
 from purlkit.spec import JobSpec, Uploaded
 from services import checks, weights
 from services.errors import NotFound
 
-router = APIRouter(prefix="/checks/{check_id}", tags=["worker"], responses=docs.problems(p401=docs.NO_TOKEN))
+router = Router(prefix="/checks/{check_id}", tags=["worker"], responses=docs.problems(p401=docs.NO_TOKEN))
 
 
 @router.get("", summary="What is to be checked")

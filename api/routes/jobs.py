@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import Header, Query, Request, Response
+from pydantic import AwareDatetime, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from api import docs
-from api.body import json_body
+from api.body import read_json
 from api.deps import DatabaseDep, Parts, PartsDep
 from api.dry_run import dry_run
+from api.errors import Problem, blame_parameter
 from api.ranges import matches
 from api.represent import job_view, job_views
+from api.router import Router
 from api.schemas import CheckView, JobView, Page
 from purlkit.spec import JobSpec
-from services import jobs
+from services import jobs, listing
+from services.jobs import Submitted
+from services.listing import Filter
+from services.quotas import Quotas
 from services.states import JobState
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = Router(prefix="/jobs", tags=["jobs"])
 
 Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=100, description="items per page")]
@@ -29,8 +40,14 @@ Key = Annotated[
         pattern=r"^[\x20-\x7e]{1,255}$",
         description="Yours to choose, at most 255 printable characters. The same key and body again give the job that "
         "the first request made.",
+        examples=["prune-resnet-2026-11-21"],
     ),
 ]
+Label = Annotated[
+    list[Annotated[str, StringConstraints(max_length=63 + 1 + 255, pattern=r"^[^:]{0,63}:")]],
+    Query(max_length=8, description="key:value, a label that the job has; repeat it for several"),
+]
+Moment = Annotated[AwareDatetime | None, Query(description="a time with its zone, as in created_at")]
 
 
 @router.post(
@@ -44,16 +61,17 @@ Key = Annotated[
         **docs.problems(
             p400="the body is not JSON",
             p413="the body is too large",
+            p409="a request with this Idempotency-Key is being answered: idempotency_in_flight",
             p415="the body is not declared as JSON",
             p422="a field is to blame: `errors` names each, and the remedy",
-            p429="too many dry runs at once",
+            p429="the queue or the store is full, or too many dry runs are going on",
             p500="the dry run's process died",
             p504="the dry run took too long",
         ),
     },
 )
 async def submit(
-    spec: Annotated[JobSpec, Depends(json_body(JobSpec))],
+    request: Request,
     parts: PartsDep,
     idempotency_key: Key = None,
     dry_run_: Annotated[bool, Query(alias="dry_run", description="make no job; say what it would be")] = False,
@@ -62,14 +80,57 @@ async def submit(
 
     A 202 is durable: the job is on disk before it is answered.
     """
-    if dry_run_:
-        return _json(await dry_run(parts, spec))
-    return await run_in_threadpool(_submit, parts, spec, idempotency_key)
+    with sole_use(request, parts, idempotency_key):
+        spec = await read_json(request, JobSpec, parts.settings.max_body_bytes)
+        if dry_run_:
+            return _json(await dry_run(parts, spec))
+        return await run_in_threadpool(_submit, parts, idempotency_key, partial(jobs.submit, spec=spec))
 
 
-def _submit(parts: Parts, spec: JobSpec, key: str | None) -> Response:
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    summary="Submit an ended job once more",
+    response_model=JobView,
+    responses=docs.problems(
+        p404=docs.NO_JOB,
+        p409="the job has not ended, or a request with this key is being answered",
+        p422="the spec no longer holds here, or the key came with something else",
+        p429="the queue or the store is full",
+    ),
+)
+async def retry(job_id: str, request: Request, parts: PartsDep, idempotency_key: Key = None) -> Response:
+    """A new job of the same spec, from the beginning. It names the ended one as its `parent`."""
+    with sole_use(request, parts, idempotency_key):
+        return await run_in_threadpool(_submit, parts, idempotency_key, partial(jobs.retry, job_id=job_id))
+
+
+@contextmanager
+def sole_use(request: Request, parts: Parts, key: str | None) -> Iterator[None]:
+    """One request at a time for each key: the first one's answer is the answer to all."""
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise blame_parameter("invalid_parameter", "idempotency-key", "is given twice: give one key")
+    if key is None:
+        yield
+        return
+    if key in parts.keys_in_flight:
+        raise Problem(
+            409,
+            "idempotency_in_flight",
+            "a request with this Idempotency-Key is being answered: ask again in a moment",
+            headers={"Retry-After": "1"},
+        )
+    parts.keys_in_flight.add(key)
+    try:
+        yield
+    finally:
+        parts.keys_in_flight.discard(key)
+
+
+def _submit(parts: Parts, key: str | None, make: Callable[..., Submitted]) -> Response:
+    settings = parts.settings
     with parts.db.write() as session:
-        submitted = jobs.submit(session, spec, key=key, keep_hours=parts.settings.idempotency_hours)
+        submitted = make(session, key=key, keep_hours=settings.idempotency_hours, limits=Quotas.of(settings))
         view = job_view(session, submitted.job)
     headers = {"Location": view.links.self}
     if submitted.replayed:
@@ -78,10 +139,40 @@ def _submit(parts: Parts, spec: JobSpec, key: str | None) -> Response:
 
 
 @router.get("", summary="All jobs, newest first", responses=docs.problems(p422="a parameter is to blame"))
-def list_jobs(db: DatabaseDep, state: JobState | None = None, limit: Limit = 20, after: Cursor = None) -> Page[JobView]:
+def list_jobs(
+    db: DatabaseDep,
+    state: JobState | None = None,
+    model: Annotated[str | None, Query(max_length=100, description="a name from GET /models")] = None,
+    label: Label = [],  # noqa: B006, FastAPI copies it
+    created_after: Moment = None,
+    created_before: Moment = None,
+    limit: Limit = 20,
+    after: Cursor = None,
+) -> Page[JobView]:
+    """All filters hold together. `created_after` includes its own moment, `created_before` does not."""
+    chosen = Filter(
+        state=state,
+        model=model,
+        labels=_labels(label),
+        created_after=_ms(created_after),
+        created_before=_ms(created_before),
+    )
     with db.read() as session:
-        page = jobs.page(session, state=state, limit=limit, after=after)
+        page = listing.page(session, chosen, limit=limit, after=after)
         return Page(data=job_views(session, page.items), has_more=page.has_more, next=page.next)
+
+
+def _labels(said: list[str]) -> dict[str, str]:
+    """Splits at the first colon, so a value may have more of them."""
+    pairs = [text.split(":", 1) for text in said]
+    labels = dict(pairs)
+    if len(labels) < len(pairs):
+        raise blame_parameter("invalid_parameter", "label", "a job has one value for each key: name each key once")
+    return labels
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else math.ceil(moment.timestamp() * 1000)
 
 
 @router.get(

@@ -108,7 +108,10 @@ def check_kwargs(entry: ModelEntry | DatasetEntry, kwargs: Mapping[str, object],
         option = entry.options.get(key)
         if option is None:
             known = ", ".join(sorted(entry.options)) or "none"
-            raise InvalidSpec(f"{entry.name} has no such argument", at=at, remedy=f"its arguments are: {known}")
+            escaped = key.replace("~", "~0").replace("/", "~1")
+            raise InvalidSpec(
+                f"{entry.name} has no such argument", at=f"{at}/{escaped}", remedy=f"its arguments are: {known}"
+            )
         if isinstance(value, bool) or not isinstance(value, int) or not option.low <= value <= option.high:
             raise InvalidSpec(
                 f"{key} is not a whole number in its range",

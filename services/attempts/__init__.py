@@ -17,6 +17,7 @@ from services.attempts.claims import (
     unreaped,
 )
 from services.attempts.endings import finish, rescue
+from services.attempts.log import append_log, find_log, read_log
 from services.attempts.work import (
     authenticate,
     brief,
@@ -30,18 +31,21 @@ from services.attempts.work import (
 
 __all__ = [
     "Claim",
+    "append_log",
     "authenticate",
     "brief",
     "claim",
     "deaf",
     "expired",
     "fence",
+    "find_log",
     "find_saved",
     "finish",
     "heartbeat",
     "history",
     "launched",
     "live",
+    "read_log",
     "reaped",
     "record_events",
     "request_drain",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
@@ -28,8 +29,8 @@ LATER_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "later"
+down_revision = "HEAD"
 
 
 def upgrade():
@@ -73,7 +74,8 @@ def test_a_later_revision_may_change_a_table_that_others_point_to(
     worker.save("search", b"1")
     later = tmp_path / "migrations"
     shutil.copytree(database.MIGRATIONS, later)
-    (later / "versions" / "0002_later.py").write_text(LATER_REVISION)
+    head = ScriptDirectory(str(later)).get_current_head()
+    (later / "versions" / "later.py").write_text(LATER_REVISION.replace("HEAD", str(head)))
     monkeypatch.setattr(database, "MIGRATIONS", later)
 
     upgrade(bench.settings.database_url)
