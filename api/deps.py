@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.represent import JobsJson
 from api.watching import Hub
 from services.artifacts import Store
 from services.database import Database
@@ -31,6 +32,7 @@ class Parts:
     launcher: Launcher
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_AT_ONCE))
+    jobs_json: JobsJson = field(default_factory=JobsJson)
     keys_in_flight: set[str] = field(default_factory=set)  # of POSTs that have not been answered yet
 
     @cached_property

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
+from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,8 +17,8 @@ from services.errors import IdempotencyMismatch, IllegalMove, NotFound
 from services.ids import is_id, new_id
 from services.moves import CANCELLED, end_attempt, live_attempt, lock, move_job
 from services.quotas import Quotas
-from services.states import LIVE, AttemptState, JobState
-from services.tables import Attempt, IdempotencyKey, Job, JobLabel
+from services.states import AttemptState, JobState
+from services.tables import IdempotencyKey, Job, JobLabel
 
 HOUR_MS = 3_600_000
 
@@ -141,36 +140,6 @@ def resume(session: Session, job_id: str) -> Job:
     return job
 
 
-def queue_position(session: Session, job: Job) -> int | None:
-    """1 is next. None for a job that waits for nothing in the queue: it has an attempt, or is not queued."""
-    if job.state is not JobState.QUEUED or live_attempt(session, job.id) is not None:
-        return None
-    before = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
-    ahead = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED, before, ~_has_live_attempt())
-    return session.scalars(ahead).one() + 1
-
-
-def pending_reason(session: Session, job: Job) -> str | None:
-    """Why the job does not move, for a person; None when it does, or has ended."""
-    if job.state is JobState.PAUSED:
-        return "paused: resume it to go on"
-    if job.requested is not None:
-        return f"{job.requested} was asked for: waiting for the attempt to answer, or its lease to end"
-    if job.state is not JobState.QUEUED:
-        return None
-    attempt = live_attempt(session, job.id)
-    if attempt is not None:
-        return f"attempt {attempt.number} is starting"
-    wait_ms = job.not_before - clock(session)
-    if wait_ms > 0:
-        return f"retry in {math.ceil(wait_ms / 1000)} s after: {job.waiting_for or 'an earlier attempt'}"
-    ahead = (queue_position(session, job) or 1) - 1
-    if ahead:
-        return f"waiting for {_jobs(ahead)} ahead"
-    running = session.scalars(select(func.count()).select_from(Attempt).where(Attempt.state.in_(LIVE))).one()
-    return f"next in the queue; {_jobs(running)} running" if running else "next in the queue"
-
-
 def _insert(session: Session, spec: JobSpec, parent: str | None) -> Job:
     chosen = spec.model.weights
     if isinstance(chosen, Uploaded) and weights.find(session, chosen.sha256) is None:
@@ -235,11 +204,3 @@ def _end_launching(session: Session, job: Job, to: AttemptState) -> None:
     attempt = live_attempt(session, job.id)
     if attempt is not None:
         end_attempt(session, attempt, to, reason="before it had reported")
-
-
-def _has_live_attempt() -> ColumnElement[bool]:
-    return exists().where(Attempt.job_id == Job.id, Attempt.state.in_(LIVE))
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Row, Select, bindparam, exists, select
 from sqlalchemy.orm import Session
 
 from services import paging
-from services.errors import InvalidCursor
+from services.errors import InvalidCursor, NotFound
 from services.ids import first_id_at, is_id
 from services.paging import Page
 from services.states import JobState
@@ -32,15 +32,28 @@ class Filter:
 
 ALL = Filter()
 
+Entry = Row[str, int, JobState]  # id, version, state
 
-def page(session: Session, chosen: Filter = ALL, *, limit: int = 50, after: str | None = None) -> Page[Job]:
-    items, has_more = paging.cut(list(session.scalars(query(chosen, limit=limit, after=after))), limit)
+
+def page(session: Session, chosen: Filter = ALL, *, limit: int = 50, after: str | None = None) -> Page[Entry]:
+    """Which jobs are on the page, and how each can be told from what it was before."""
+    items, has_more = paging.cut(list(session.execute(query(chosen, limit=limit, after=after))), limit)
     return Page(items=items, has_more=has_more, next=paging.encode(items[-1].id) if has_more else None)
 
 
-def query(chosen: Filter, *, limit: int, after: str | None) -> Select[Job]:
+def entry(session: Session, job_id: str) -> Entry:
+    found = session.execute(_ENTRY, {"id": job_id}).one_or_none() if is_id(job_id, "job") else None
+    if found is None:
+        raise NotFound("job")
+    return found
+
+
+_ENTRY = select(Job.id, Job.version, Job.state).where(Job.id == bindparam("id"))
+
+
+def query(chosen: Filter, *, limit: int, after: str | None) -> Select[str, int, JobState]:
     """One row more than the page may hold."""
-    found, position = select(Job), Job.id
+    found, position = select(Job.id, Job.version, Job.state), Job.id
     for nth, (key, value) in enumerate(chosen.labels.items()):
         labelled = (JobLabel.key == key, JobLabel.value == value)
         if nth == 0:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
 from pydantic import AwareDatetime, StringConstraints
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api import docs
@@ -20,15 +21,17 @@ from api.deps import DatabaseDep, Parts, PartsDep
 from api.dry_run import dry_run
 from api.errors import Problem, blame_parameter
 from api.ranges import matches
-from api.represent import job_view, job_views
+from api.represent import job_path, job_view, page_of
 from api.router import Router
 from api.schemas import CheckView, JobView, Page
 from purlkit.spec import JobSpec
 from services import jobs, listing
+from services.database import Database
 from services.jobs import Submitted
 from services.listing import Filter
 from services.quotas import Quotas
 from services.states import JobState
+from services.tables import Job
 
 router = Router(prefix="/jobs", tags=["jobs"])
 
@@ -83,7 +86,7 @@ async def submit(
     with sole_use(request, parts, idempotency_key):
         spec = await read_json(request, JobSpec, parts.settings.max_body_bytes)
         if dry_run_:
-            return _json(await dry_run(parts, spec))
+            return Response((await dry_run(parts, spec)).model_dump_json(), media_type="application/json")
         return await run_in_threadpool(_submit, parts, idempotency_key, partial(jobs.submit, spec=spec))
 
 
@@ -132,15 +135,20 @@ def _submit(parts: Parts, key: str | None, make: Callable[..., Submitted]) -> Re
     with parts.db.write() as session:
         submitted = make(session, key=key, keep_hours=settings.idempotency_hours, limits=Quotas.of(settings))
         view = job_view(session, submitted.job)
-    headers = {"Location": view.links.self}
+    headers = {"Location": job_path(submitted.job)}
     if submitted.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return _json(view, status=202, headers=headers)
+    return Response(view, 202, headers, media_type="application/json")
 
 
-@router.get("", summary="All jobs, newest first", responses=docs.problems(p422="a parameter is to blame"))
+@router.get(
+    "",
+    summary="All jobs, newest first",
+    response_model=Page[JobView],
+    responses=docs.problems(p422="a parameter is to blame"),
+)
 def list_jobs(
-    db: DatabaseDep,
+    parts: PartsDep,
     state: JobState | None = None,
     model: Annotated[str | None, Query(max_length=100, description="a name from GET /models")] = None,
     label: Label = [],  # noqa: B006, FastAPI copies it
@@ -148,7 +156,7 @@ def list_jobs(
     created_before: Moment = None,
     limit: Limit = 20,
     after: Cursor = None,
-) -> Page[JobView]:
+) -> Response:
     """All filters hold together. `created_after` includes its own moment, `created_before` does not."""
     chosen = Filter(
         state=state,
@@ -157,9 +165,10 @@ def list_jobs(
         created_after=_ms(created_after),
         created_before=_ms(created_before),
     )
-    with db.read() as session:
+    with parts.db.read() as session:
         page = listing.page(session, chosen, limit=limit, after=after)
-        return Page(data=job_views(session, page.items), has_more=page.has_more, next=page.next)
+        found = page_of(parts.jobs_json.of(session, page.items), has_more=page.has_more, next=page.next)
+    return Response(found, media_type="application/json")
 
 
 def _labels(said: list[str]) -> dict[str, str]:
@@ -183,12 +192,12 @@ def _ms(moment: datetime | None) -> int | None:
 )
 def get_job(
     job_id: str,
-    db: DatabaseDep,
+    parts: PartsDep,
     if_none_match: Annotated[str, Header(description="the ETag of an earlier answer")] = "",
 ) -> Response:
     """The ETag is of the whole answer, since a job's place in the queue moves without the job's own row."""
-    with db.read() as session:
-        body = job_view(session, jobs.get(session, job_id)).model_dump_json().encode()
+    with parts.db.read() as session:
+        (body,) = parts.jobs_json.of(session, [listing.entry(session, job_id)])
     etag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
     if matches(if_none_match, etag):
@@ -199,26 +208,29 @@ def get_job(
 _MOVES = docs.problems(p404=docs.NO_JOB, p409="the job's state does not allow it: illegal_move")
 
 
-@router.post("/{job_id}/cancel", status_code=202, summary="Stop a job for good", responses=_MOVES)
-def cancel(job_id: str, db: DatabaseDep) -> JobView:
+@router.post(
+    "/{job_id}/cancel", status_code=202, summary="Stop a job for good", response_model=JobView, responses=_MOVES
+)
+def cancel(job_id: str, db: DatabaseDep) -> Response:
     """A running job is cancelled once its attempt has acknowledged, or its lease has run out. Repeating is fine."""
-    with db.write() as session:
-        return job_view(session, jobs.request_cancel(session, job_id))
+    return _moved(db, job_id, jobs.request_cancel)
 
 
-@router.post("/{job_id}/pause", status_code=202, summary="Stop a job for now", responses=_MOVES)
-def pause(job_id: str, db: DatabaseDep) -> JobView:
+@router.post("/{job_id}/pause", status_code=202, summary="Stop a job for now", response_model=JobView, responses=_MOVES)
+def pause(job_id: str, db: DatabaseDep) -> Response:
     """A running job saves its work and is paused once its attempt has acknowledged."""
-    with db.write() as session:
-        return job_view(session, jobs.request_pause(session, job_id))
+    return _moved(db, job_id, jobs.request_pause)
 
 
-@router.post("/{job_id}/resume", status_code=202, summary="Let a paused job go on", responses=_MOVES)
-def resume(job_id: str, db: DatabaseDep) -> JobView:
+@router.post(
+    "/{job_id}/resume", status_code=202, summary="Let a paused job go on", response_model=JobView, responses=_MOVES
+)
+def resume(job_id: str, db: DatabaseDep) -> Response:
     """Back into the queue; the next attempt goes on from the saved work."""
+    return _moved(db, job_id, jobs.resume)
+
+
+def _moved(db: Database, job_id: str, move: Callable[[Session, str], Job]) -> Response:
     with db.write() as session:
-        return job_view(session, jobs.resume(session, job_id))
-
-
-def _json(view: JobView | CheckView, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(view.model_dump_json(), status, headers, media_type="application/json")
+        view = job_view(session, move(session, job_id))
+    return Response(view, 202, media_type="application/json")

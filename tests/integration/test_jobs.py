@@ -11,10 +11,12 @@ from sqlalchemy.exc import IntegrityError
 from purlkit.errors import MissingWeights, UnknownName
 from purlkit.results import Outcome
 from purlkit.spec import JobSpec
-from services import jobs, listing, weights
+from services import jobs, listing, outlook, weights
 from services.errors import IdempotencyMismatch, IllegalMove, InvalidCursor, NotFound
 from services.jobs import Submitted
 from services.listing import Filter
+from services.moves import live_attempt
+from services.outlook import Outlook
 from services.states import AttemptState, JobState
 from services.tables import IdempotencyKey, Job
 from services.testing import a_blob, a_spec
@@ -29,6 +31,12 @@ def submit(bench: Bench, key: str, *, sparsity: float = 0.9) -> Submitted:
 def count_jobs(bench: Bench) -> int:
     with bench.db.read() as session:
         return session.scalars(select(func.count()).select_from(Job)).one()
+
+
+def outlook_on(bench: Bench, job_id: str) -> Outlook:
+    with bench.db.read() as session:
+        attempt = live_attempt(session, job_id)
+        return outlook.of(session, [jobs.get(session, job_id)], {job_id: attempt} if attempt else {})[job_id]
 
 
 def test_a_new_job_is_queued_with_its_resolved_spec(bench: Bench) -> None:
@@ -167,7 +175,8 @@ class TestQueue:
         old, new, urgent = bench.submit(), bench.submit(), bench.submit(priority=1)
 
         with bench.db.read() as session:
-            places = [jobs.queue_position(session, jobs.get(session, job_id)) for job_id in (urgent, old, new)]
+            found = outlook.of(session, [jobs.get(session, job_id) for job_id in (new, urgent, old)], {})
+            places = [found[job_id].position for job_id in (urgent, old, new)]
 
         assert places == [1, 2, 3]
         assert [bench.claim().claim.job_id for _ in range(3)] == [urgent, old, new]
@@ -176,8 +185,7 @@ class TestQueue:
         first, second, third = bench.submit(), bench.submit(), bench.submit()
 
         def why(job_id: str) -> str | None:
-            with bench.db.read() as session:
-                return jobs.pending_reason(session, jobs.get(session, job_id))
+            return outlook_on(bench, job_id).reason
 
         assert why(first) == "next in the queue"
         assert why(second) == "waiting for 1 job ahead"
@@ -198,8 +206,7 @@ class TestQueue:
         worker = bench.running()
         bench.rescue(worker, reason="its machine went away")
 
-        with bench.db.read() as session:
-            reason = jobs.pending_reason(session, jobs.get(session, worker.claim.job_id))
+        reason = outlook_on(bench, worker.claim.job_id).reason
 
         assert reason in [f"retry in {seconds} s after: its machine went away" for seconds in (1, 2)]
 
