@@ -68,8 +68,8 @@ class Problem(Exception):
         self.errors = list(errors)
         self.headers = dict(headers or {})
 
-    def response(self) -> Response:
-        document = ProblemDocument(
+    def document(self) -> ProblemDocument:
+        return ProblemDocument(
             type=f"urn:purl:problem:{self.code}",
             title=self.code.replace("_", " ").capitalize(),
             status=self.status,
@@ -77,9 +77,10 @@ class Problem(Exception):
             code=self.code,
             errors=self.errors,
         )
-        return JSONResponse(
-            document.model_dump(exclude_none=True), self.status, headers=self.headers, media_type=MEDIA_TYPE
-        )
+
+    def response(self) -> Response:
+        said = self.document().model_dump(exclude_none=True)
+        return JSONResponse(said, self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
 def pointer(*parts: str | int) -> str:

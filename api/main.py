@@ -29,6 +29,8 @@ def create_app(db: Database, settings: Settings, store: Store, launcher: Launche
         # A trailing slash is another address: a redirect would lose a POST's body with some clients.
         redirect_slashes=False,
         responses=docs.ANY_OTHER,
+        # What a generated client calls its functions.
+        generate_unique_id_function=lambda route: route.name,
         openapi_url=None,  # in routes/manual.py, like /docs: FastAPI's own page loads scripts from elsewhere
         docs_url=None,
         redoc_url=None,

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from api.schemas import ArtifactView, CandidateLayers, EpisodeView, EventView
-from purlkit.results import Result
+from purlkit.results import Progress, Result
 from services import attempts, outlook, tables
 from services.listing import Entry
 from services.outlook import Outlook
@@ -21,6 +21,8 @@ from services.states import LIVE, JobState
 
 # A few kilobytes each.
 ENDED_KEPT = 2000
+
+_NO_PROGRESS = dict.fromkeys(Progress.model_fields)
 
 _BY_ID = select(tables.Job).where(tables.Job.id.in_(bindparam("ids", expanding=True)))
 
@@ -81,7 +83,7 @@ def _job_view(job: tables.Job, tries: Sequence[tables.Attempt], stands: Outlook)
         "queue_position": stands.position,
         "spec": job.spec,
         "fingerprint": job.fingerprint,
-        "progress": job.progress,
+        "progress": job.progress and {**_NO_PROGRESS, **job.progress},
         "attempts": [_attempt_view(attempt) for attempt in tries],
         "result": _result(job),
         "error": job.error,

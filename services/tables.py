@@ -110,6 +110,8 @@ class Attempt(Base):
     __tablename__ = "attempts"
     __table_args__ = (
         Index("uq_attempts_job_id_number", "job_id", "number", unique=True),
+        # The partial one below is of no use for a question whose states are parameters.
+        Index("ix_attempts_state", "state"),
         # The database itself refuses a second live attempt of a job.
         Index(
             "uq_attempts_live",

@@ -70,7 +70,7 @@ def list_artifacts(job_id: str, db: DatabaseDep) -> Listing[ArtifactView]:
 
 
 @router.get("/{job_id}/artifacts/{name}", summary="One file", response_class=Response, responses=_DOWNLOAD)
-def download(job_id: str, name: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
+def get_artifact(job_id: str, name: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
     """Takes Range, If-Range and If-None-Match."""
     with db.read() as session:
         jobs.get(session, job_id)
@@ -83,10 +83,10 @@ def download(job_id: str, name: str, request: Request, db: DatabaseDep, store: S
 @router.get(
     "/{job_id}/checkpoint", summary="The winner's pruned.safetensors", response_class=Response, responses=_DOWNLOAD
 )
-def checkpoint(job_id: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
+def get_checkpoint(job_id: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
     """Takes Range, If-Range and If-None-Match."""
     with db.read() as session:
         job = jobs.get(session, job_id)
         if job.state is not JobState.SUCCEEDED:
             raise Problem(404, "no_checkpoint", f"the job is {job.state}: a checkpoint is there once it has succeeded")
-    return download(job_id, CHECKPOINT, request, db, store)
+    return get_artifact(job_id, CHECKPOINT, request, db, store)

@@ -31,7 +31,7 @@ Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 @router.get("", summary="All that a worker needs to start")
-def get_brief(attempt_id: str, token: TokenDep, db: DatabaseDep) -> AttemptBrief:
+def get_attempt(attempt_id: str, token: TokenDep, db: DatabaseDep) -> AttemptBrief:
     with db.read() as session:
         return attempts.brief(session, attempts.authenticate(session, attempt_id, token))
 
@@ -47,7 +47,9 @@ def get_saved(
 
 
 @router.get("/weights", summary="The uploaded weights that the spec names", response_class=Response)
-def get_weights(attempt_id: str, token: TokenDep, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
+def get_attempt_weights(
+    attempt_id: str, token: TokenDep, request: Request, db: DatabaseDep, store: StoreDep
+) -> Response:
     with db.read() as session:
         attempt = attempts.authenticate(session, attempt_id, token)
         spec = JobSpec.model_validate(jobs.get(session, attempt.job_id).spec)

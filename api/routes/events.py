@@ -41,15 +41,16 @@ async def list_events(
     parts: PartsDep,
     after: Seq = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="events per page")] = 100,
-    accept: Annotated[str, Header(description="text/event-stream for the stream")] = "",
     last_event_id: LastEventId = None,
 ) -> Response:
-    """A page ends at `next`, which is `after` for the following one, even where there is nothing more yet.
+    """The stream is for those who send `Accept: text/event-stream`, the page for all others.
+
+    A page ends at `next`, which is `after` for the following one, even where there is nothing more yet.
 
     The stream sends each event under its seq as id, so a client that reconnects misses none and sees none twice. It
     ends with the last event of a job that has ended.
     """
-    if "text/event-stream" not in accept.lower():
+    if "text/event-stream" not in request.headers.get("accept", "").lower():
         page = await run_in_threadpool(_page, parts.db, job_id, after, limit)
         return Response(page.model_dump_json(), media_type="application/json")
     after = after if last_event_id is None else last_event_id

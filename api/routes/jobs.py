@@ -58,7 +58,7 @@ Moment = Annotated[AwareDatetime | None, Query(description="a time with its zone
     status_code=202,
     summary="Submit a job, or ask what it would be",
     response_model=JobView,
-    openapi_extra=docs.json_request(JobSpec, docs.LEAST_BODY),
+    openapi_extra=docs.json_request(JobSpec),
     responses={
         200: {"model": CheckView, "description": "with dry_run: what the job would be, and whether it can run"},
         **docs.problems(
@@ -73,7 +73,7 @@ Moment = Annotated[AwareDatetime | None, Query(description="a time with its zone
         ),
     },
 )
-async def submit(
+async def submit_job(
     request: Request,
     parts: PartsDep,
     idempotency_key: Key = None,
@@ -102,7 +102,7 @@ async def submit(
         p429="the queue or the store is full",
     ),
 )
-async def retry(job_id: str, request: Request, parts: PartsDep, idempotency_key: Key = None) -> Response:
+async def retry_job(job_id: str, request: Request, parts: PartsDep, idempotency_key: Key = None) -> Response:
     """A new job of the same spec, from the beginning. It names the ended one as its `parent`."""
     with sole_use(request, parts, idempotency_key):
         return await run_in_threadpool(_submit, parts, idempotency_key, partial(jobs.retry, job_id=job_id))
@@ -211,13 +211,13 @@ _MOVES = docs.problems(p404=docs.NO_JOB, p409="the job's state does not allow it
 @router.post(
     "/{job_id}/cancel", status_code=202, summary="Stop a job for good", response_model=JobView, responses=_MOVES
 )
-def cancel(job_id: str, db: DatabaseDep) -> Response:
+def cancel_job(job_id: str, db: DatabaseDep) -> Response:
     """A running job is cancelled once its attempt has acknowledged, or its lease has run out. Repeating is fine."""
     return _moved(db, job_id, jobs.request_cancel)
 
 
 @router.post("/{job_id}/pause", status_code=202, summary="Stop a job for now", response_model=JobView, responses=_MOVES)
-def pause(job_id: str, db: DatabaseDep) -> Response:
+def pause_job(job_id: str, db: DatabaseDep) -> Response:
     """A running job saves its work and is paused once its attempt has acknowledged."""
     return _moved(db, job_id, jobs.request_pause)
 
@@ -225,7 +225,7 @@ def pause(job_id: str, db: DatabaseDep) -> Response:
 @router.post(
     "/{job_id}/resume", status_code=202, summary="Let a paused job go on", response_model=JobView, responses=_MOVES
 )
-def resume(job_id: str, db: DatabaseDep) -> Response:
+def resume_job(job_id: str, db: DatabaseDep) -> Response:
     """Back into the queue; the next attempt goes on from the saved work."""
     return _moved(db, job_id, jobs.resume)
 

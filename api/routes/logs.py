@@ -24,13 +24,13 @@ _NUMBER = re.compile("[0-9]{1,9}")
     summary="What an attempt has said so far",
     response_class=Response,
     responses={
-        200: {"description": "the log", "content": docs.text_content(docs.LOG_EXAMPLE)},
-        206: {"description": "the part that Range asked for", "content": docs.text_content(docs.LOG_EXAMPLE)},
+        200: {"description": "the log", "content": docs.TEXT},
+        206: {"description": "the part that Range asked for", "content": docs.TEXT},
         304: {"description": "the attempt has ended, and its log is the one of If-None-Match"},
         **docs.problems(p404="there is no such job or attempt", p416="there is nothing new yet"),
     },
 )
-def read_log(job_id: str, number: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
+def get_attempt_log(job_id: str, number: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
     """It grows while the attempt runs: ask for `Range: bytes=N-`, where N is how much you have. A 416 says that there
     is nothing new yet. Of a log of more than 8 MiB the end is kept once the attempt has ended."""
     with db.read() as session:

@@ -65,7 +65,7 @@ class _Header:
         ),
     },
 )
-async def upload(request: Request, parts: PartsDep) -> Response:
+async def upload_weights(request: Request, parts: PartsDep) -> Response:
     """The file goes under its sha256, which a spec then names as {"model": {"weights": {"sha256": "…"}}}."""
     if content_type(request) not in MEDIA_TYPES:
         raise blame_parameter(

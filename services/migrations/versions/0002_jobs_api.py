@@ -27,6 +27,7 @@ def upgrade() -> None:
         jobs.alter_column("model", existing_type=sa.String(length=100), nullable=False)
     op.create_index("ix_jobs_state_id", "jobs", ["state", "id"], unique=False)
     op.create_index("ix_jobs_model_id", "jobs", ["model", "id"], unique=False)
+    op.create_index("ix_attempts_state", "attempts", ["state"], unique=False)
     op.create_index("ix_job_labels_key_value_job_id", "job_labels", ["key", "value", "job_id"], unique=False)
 
     op.create_table(
