@@ -2,12 +2,13 @@
 PYTHON ?= python3
 RUNNERS ?= 2
 SEED ?= 0
+FUZZ_CASES ?= 20000
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long serve lint format clean
+.PHONY: help demo test test-long fuzz serve lint format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ test: $(READY)  ## unit, integration and acceptance tests
 
 test-long: $(READY)  ## the tests that take minutes each
 	@$(RUN) -m pytest -m long
+
+fuzz: $(READY)  ## 20,000 requests that try to break the API; about 10 minutes (FUZZ_CASES=20000)
+	@FUZZ_CASES=$(FUZZ_CASES) $(RUN) -m pytest -s tests/integration/test_api_fuzz.py
 
 serve: $(READY)  ## the embedded service at http://127.0.0.1:8000
 	@exec $(RUN) -m services

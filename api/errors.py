@@ -114,7 +114,7 @@ def of_router(exc: HTTPException, allow: str) -> Problem:
     return problem
 
 
-_FRAMEWORK = {
+FRAMEWORK = {
     404: ("not_found", "there is nothing at this address; GET /openapi.json lists every route"),
     405: ("method_not_allowed", "this address does not take that method; the Allow header lists what it takes"),
 }
@@ -122,12 +122,12 @@ _FRAMEWORK = {
 
 def _of_framework(exc: HTTPException) -> Problem:
     phrase = http.HTTPStatus(exc.status_code).phrase
-    code, detail = _FRAMEWORK.get(exc.status_code, (phrase.lower().replace(" ", "_"), phrase))
+    code, detail = FRAMEWORK.get(exc.status_code, (phrase.lower().replace(" ", "_"), phrase))
     return Problem(exc.status_code, code, detail, headers=exc.headers)
 
 
 # What a refusal of the durable state is in HTTP. Any other PurlError is a fault in the body: 422.
-_STATUS: Mapping[type[PurlError], int] = {
+STATUS: Mapping[type[PurlError], int] = {
     service.NotFound: 404,
     service.IllegalMove: 409,
     service.IdempotencyMismatch: 422,
@@ -157,7 +157,7 @@ _HEADERS: Mapping[type[PurlError], dict[str, str]] = {
 def _of_purl(exc: PurlError) -> Problem:
     headers = _HEADERS.get(type(exc))
     errors = [FieldError(pointer=exc.at, message=str(exc))] if exc.at is not None else []
-    return Problem(_STATUS.get(type(exc), 422), exc.code, str(exc), errors=errors, headers=headers)
+    return Problem(STATUS.get(type(exc), 422), exc.code, str(exc), errors=errors, headers=headers)
 
 
 def _busy() -> Problem:
