@@ -91,7 +91,7 @@ def in_turn(
     """The rate of each, and that of the empty route just before it, in every round after one to warm up."""
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in requests}
     for turn in range(asked.rounds + 1):
-        seconds = asked.seconds if turn else 0.3
+        seconds = asked.seconds if turn else min(0.3, asked.seconds)
         for name, request in requests.items():
             beside = ask(address, _request("GET", "/empty"), asked.connections, seconds)
             rate = ask(address, request, asked.connections, seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from benchmarks.api import AIMS
 from benchmarks.step import in_turn, ratio_of
 
 
@@ -28,3 +29,12 @@ def test_the_step_is_measured_beside_what_it_can_not_do_without() -> None:
 
     assert [line.split()[0] for line in printed.splitlines()[1:4]] == ["step", "training", "bare"]
     assert "1.000 x bare" in printed
+
+
+def test_the_api_is_measured_beside_an_empty_route() -> None:
+    command = [sys.executable, "-m", "benchmarks.api", "--jobs", "5", "--rounds", "1", "--seconds", "0.05"]
+
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert [line.split("  ")[0] for line in printed[1:]] == list(AIMS)
+    assert all("x empty" in line for line in printed[1:])
