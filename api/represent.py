@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from api.schemas import ArtifactView, CandidateLayers, EpisodeView, EventView
 from purlkit.results import Progress, Result
-from services import attempts, outlook, tables
+from services import attempts, listing, outlook, tables
+from services.errors import NotFound
 from services.listing import Entry
 from services.outlook import Outlook
 from services.states import LIVE, JobState
@@ -34,6 +35,12 @@ class JobsJson:
         self._most = most
         self._ended: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._lock = Lock()
+
+    def one(self, session: Session, job_id: str) -> bytes:
+        found = self.of(session, [listing.entry(session, job_id)])
+        if not found:
+            raise NotFound("job")
+        return found[0]
 
     def of(self, session: Session, entries: Sequence[Entry]) -> list[bytes]:
         """In the order of the entries; one that is deleted this very moment is left out."""

@@ -197,7 +197,7 @@ def get_job(
 ) -> Response:
     """The ETag is of the whole answer, since a job's place in the queue moves without the job's own row."""
     with parts.db.read() as session:
-        (body,) = parts.jobs_json.of(session, [listing.entry(session, job_id)])
+        body = parts.jobs_json.one(session, job_id)
     etag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
     if matches(if_none_match, etag):
