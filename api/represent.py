@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from api.schemas import ArtifactView, CandidateLayers, EpisodeView, EventView
 from purlkit.results import Progress, Result
-from services import attempts, listing, outlook, tables
+from services import attempts, jobs, listing, outlook, tables
 from services.errors import NotFound
 from services.listing import Entry
 from services.outlook import Outlook
@@ -33,40 +33,47 @@ class JobsJson:
 
     def __init__(self, *, most: int = ENDED_KEPT) -> None:
         self._most = most
-        self._ended: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._ended: OrderedDict[str, tuple[int, bytes]] = OrderedDict()  # by id, with the version
         self._lock = Lock()
 
     def one(self, session: Session, job_id: str) -> bytes:
-        found = self.of(session, [listing.entry(session, job_id)])
-        if not found:
-            raise NotFound("job")
-        return found[0]
+        if job_id in self._ended:
+            found = self.of(session, [listing.entry(session, job_id)])
+            if not found:
+                raise NotFound("job")
+            return found[0]
+        job = jobs.get(session, job_id)
+        view = job_view(session, job)
+        if job.state.is_terminal:
+            self._keep({job_id: (job.version, view)})
+        return view
 
     def of(self, session: Session, entries: Sequence[Entry]) -> list[bytes]:
         """In the order of the entries; one that is deleted this very moment is left out."""
         with self._lock:
-            known = {entry.id: kept for entry in entries if (kept := self._ended.get((entry.id, entry.version)))}
+            kept = {entry.id: self._ended.get(entry.id) for entry in entries}
+        known = {entry.id: said[1] for entry in entries if (said := kept[entry.id]) and said[0] == entry.version}
         unknown = [entry.id for entry in entries if entry.id not in known]
         if unknown:
             rows = session.scalars(_BY_ID, {"ids": unknown}).all()
             fresh = dict(zip((job.id for job in rows), job_views(session, rows), strict=True))
             known |= fresh
-            self._keep({(job.id, job.version): fresh[job.id] for job in rows if job.state.is_terminal})
+            self._keep({job.id: (job.version, fresh[job.id]) for job in rows if job.state.is_terminal})
         return [known[entry.id] for entry in entries if entry.id in known]
 
-    def _keep(self, ended: dict[tuple[str, int], bytes]) -> None:
+    def _keep(self, ended: dict[str, tuple[int, bytes]]) -> None:
         with self._lock:
             self._ended |= ended
             while len(self._ended) > self._most:
                 self._ended.popitem(last=False)
 
 
-def job_views(session: Session, jobs: Sequence[tables.Job]) -> list[bytes]:
+def job_views(session: Session, rows: Sequence[tables.Job]) -> list[bytes]:
     """Made of what is stored as it is: to read each record again would cost more than all else."""
-    history = attempts.history(session, [job.id for job in jobs])
+    history = attempts.history(session, [job.id for job in rows])
     live = {job_id: tries[-1] for job_id, tries in history.items() if tries and tries[-1].state in LIVE}
-    outlooks = outlook.of(session, jobs, live)
-    return [to_json(_job_view(job, history[job.id], outlooks[job.id])) for job in jobs]
+    outlooks = outlook.of(session, rows, live)
+    return [to_json(_job_view(job, history[job.id], outlooks[job.id])) for job in rows]
 
 
 def job_view(session: Session, job: tables.Job) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import BigInteger, String, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
-from services.database import clock
+from services.database import now_ms
 from services.states import LIVE, JobState
 from services.tables import Attempt, Job
 
@@ -31,7 +31,7 @@ _priority, _id = bindparam("priority", type_=BigInteger), bindparam("id", type_=
 _waiting = (Job.state == JobState.QUEUED, Job.priority == _priority)
 _more_urgent = select(func.count()).where(Job.state == JobState.QUEUED, Job.priority > _priority).scalar_subquery()
 _older = select(func.count()).where(*_waiting, Job.id < _id).scalar_subquery()
-_AHEAD = select(_more_urgent + _older)
+_AHEAD = select(_more_urgent + _older, now_ms())
 _FROM_HERE = (
     select(Job.id)
     .where(Job.state == JobState.QUEUED, or_(Job.priority < _priority, and_(Job.priority == _priority, Job.id >= _id)))
@@ -46,10 +46,11 @@ def of(session: Session, jobs: Sequence[Job], live: Mapping[str, Attempt]) -> di
     found = {job.id: _beside_the_line(job, live.get(job.id)) for job in jobs}
     line = sorted((job for job in jobs if found[job.id] is None), key=_place)
     if line:
-        now, running = clock(session), session.execute(_RUNNING).all()
+        running = session.execute(_RUNNING).all()
         # Those that are starting are queued by state, and stand in the line no more.
         starting = {job_id: (-priority, job_id) for job_id, priority, state in running if state is JobState.QUEUED}
-        for job, position in zip(line, _positions(session, line, starting), strict=True):
+        positions, now = _positions(session, line, starting)
+        for job, position in zip(line, positions, strict=True):
             found[job.id] = Outlook(position=position, reason=_why(job, position, len(running), now))
     return {job_id: outlook or MOVES for job_id, outlook in found.items()}
 
@@ -74,14 +75,15 @@ def _why(job: Job, position: int, running: int, now: int) -> str:
     return f"next in the queue; {_jobs(running)} running" if running else "next in the queue"
 
 
-def _positions(session: Session, line: Sequence[Job], starting: Mapping[str, Place]) -> list[int]:
-    """The first is counted up to, and those behind it are read from there."""
+def _positions(session: Session, line: Sequence[Job], starting: Mapping[str, Place]) -> tuple[list[int], int]:
+    """The first is counted up to, and those behind it are read from there. And what time it is."""
     first = _place(line[0])
-    ahead = session.scalars(_AHEAD, _named(line[0])).one() - sum(place < first for place in starting.values())
+    ahead, now = session.execute(_AHEAD, _named(line[0])).one()
+    ahead -= sum(place < first for place in starting.values())
     ids = [line[0].id] if len(line) == 1 else session.scalars(_FROM_HERE, _named(line[0])).all()
     waiting = (job_id for job_id in ids if job_id not in starting)
     nearby = {job_id: ahead + nth for nth, job_id in enumerate(waiting, 1)}
-    return [nearby.get(job.id) or _far(session, job, starting) for job in line]
+    return [nearby.get(job.id) or _far(session, job, starting) for job in line], now
 
 
 def _far(session: Session, job: Job, starting: Mapping[str, Place]) -> int:
