@@ -23,6 +23,7 @@ from purlkit.results import LOG, UNREACHABLE_EXIT, ErrorReport, Finish, Outcome
 from workers import cluster, scratch
 from workers.attempt import Attempt
 from workers.link import Interrupted, Link, Superseded, Unreachable
+from workers.logship import LogShipper, keep_tail, own_output
 
 log = logging.getLogger("purl.worker")
 
@@ -40,7 +41,8 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
 
 
 def _attend(link: Link, environ: Mapping[str, str], folder: Path) -> int:
-    logging.getLogger().addHandler(_log_file(folder / LOG))
+    said = own_output(folder, LOG_FORMAT)
+    shipper = LogShipper(link, said)
     try:
         job = Attempt(
             brief=link.start(),
@@ -50,8 +52,11 @@ def _attend(link: Link, environ: Mapping[str, str], folder: Path) -> int:
             ray_address=environ.get("PURL_RAY_ADDRESS", ""),
             download=environ.get("PURL_DOWNLOAD") == "1",
         )
+        shipper.start()
         finish = _run(job, expected_code=environ.get("PURL_CODE_SHA256"))
+        shipper.stop()
         # Whoever sees the end of the job can read at once how it came about.
+        keep_tail(said, folder / LOG)
         link.put_artifact(LOG, folder / LOG, "text/plain; charset=utf-8")
         link.finish(finish)
     except Unreachable as error:
@@ -61,12 +66,6 @@ def _attend(link: Link, environ: Mapping[str, str], folder: Path) -> int:
         log.error("superseded: %s", error)
         return 3
     return 0
-
-
-def _log_file(path: Path) -> logging.Handler:
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    return handler
 
 
 def _run(job: Attempt, *, expected_code: str | None = None) -> Finish:

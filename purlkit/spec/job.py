@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from purlkit.errors import InvalidSpec
 from purlkit.spec.model import Dataset, Model
-from purlkit.spec.record import Record
+from purlkit.spec.record import Record, disagree
 from purlkit.spec.search import Search
 from purlkit.spec.training import FineTune
 from purlkit.zoo import catalog
@@ -31,7 +31,7 @@ class Targets(Record):
     @model_validator(mode="after")
     def _one_accuracy_target(self) -> Targets:
         if self.accuracy is not None and self.max_drop is not None:
-            raise ValueError("give accuracy or max_drop, not both")
+            raise disagree("give accuracy or max_drop, not both", "/accuracy", "/max_drop")
         return self
 
 
@@ -112,13 +112,19 @@ class JobSpec(Record):
     @model_validator(mode="after")
     def _fields_agree(self) -> JobSpec:
         if len(set(self.baselines)) != len(self.baselines):
-            raise ValueError("baselines: name each method once")
+            raise disagree("name each method once", "/baselines")
         if self.minimum_threshold is not None and "global-mt" not in self.baselines:
-            raise ValueError("minimum_threshold is a setting of global-mt: name that in baselines, or leave it out")
+            raise disagree(
+                "minimum_threshold is a setting of global-mt: name that in baselines, or leave it out",
+                "/minimum_threshold",
+                "/baselines",
+            )
         if self.resources.env_runners > self.search.lookahead:
-            raise ValueError(
+            raise disagree(
                 f"resources.env_runners is {self.resources.env_runners} but search.lookahead is "
-                f"{self.search.lookahead}: raise lookahead to at least the number of runners"
+                f"{self.search.lookahead}: raise lookahead to at least the number of runners",
+                "/resources/env_runners",
+                "/search/lookahead",
             )
         return self
 

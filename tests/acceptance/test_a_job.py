@@ -21,6 +21,7 @@ from purlkit.training.evaluate import accuracy
 from purlkit.verdict import NAMES
 from purlkit.zoo import catalog, datasets, small
 from tests.acceptance.running import SMALL_JOB, RunningService, serving
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -31,8 +32,33 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 
 @pytest.fixture(scope="module")
-def done(service: RunningService) -> dict[str, Any]:
-    return service.ended(service.submit({**SMALL_JOB, "baselines": sorted(catalog.BASELINES)}))
+def watched(service: RunningService) -> tuple[dict[str, Any], bytes]:
+    """A job that has ended, and what could be read of its log while it was still running."""
+    job_id = service.submit({**SMALL_JOB, "baselines": sorted(catalog.BASELINES)})
+
+    def said() -> bytes | None:
+        log = service.http.get(f"/jobs/{job_id}/attempts/1/log")
+        return log.content if b"phase: dense" in log.content else None
+
+    early = wait_until("its log can be read", said)
+    assert service.job(job_id)["state"] == "running"
+    return service.ended(job_id), early
+
+
+@pytest.fixture(scope="module")
+def done(watched: tuple[dict[str, Any], bytes]) -> dict[str, Any]:
+    return watched[0]
+
+
+def test_a_log_that_is_read_early_is_how_the_whole_one_begins(
+    service: RunningService, watched: tuple[dict[str, Any], bytes]
+) -> None:
+    job, early = watched
+    whole = service.http.get(job["attempts"][0]["log"]).content
+
+    assert whole.startswith(early)
+    assert b"phase: publish" not in early
+    assert b"phase: publish" in whole
 
 
 def the_model() -> torch.nn.Module:
@@ -104,7 +130,8 @@ def test_every_episode_is_on_record_once(service: RunningService, done: dict[str
 def test_uploaded_weights_are_pruned_instead_of_trained_ones(service: RunningService) -> None:
     torch.manual_seed(0)
     model = the_model()
-    uploaded = service.http.post("/weights", content=save(model.state_dict())).json()
+    binary = {"Content-Type": "application/octet-stream"}
+    uploaded = service.http.post("/weights", content=save(model.state_dict()), headers=binary).json()
 
     job = service.ended(
         service.submit({**SMALL_JOB, "model": {**SMALL_JOB["model"], "weights": uploaded_as(uploaded)}})

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from benchmarks.api import AIMS
 from benchmarks.search import ROWS
 from benchmarks.step import in_turn, ratio_of
 from benchmarks.sweep import Scaled, by_chance, value_of
@@ -69,3 +70,12 @@ def test_chance_is_what_even_policies_earn() -> None:
     # One layer, best at action 4 of 0 to 11: the distances of the actions add up to 38.
     assert Landscape(layers=1).best == [4]
     assert by_chance(1, policies=20_000) == pytest.approx(-(38 / 12) / 11, abs=0.005)
+
+
+def test_the_api_is_measured_beside_an_empty_route() -> None:
+    command = [sys.executable, "-m", "benchmarks.api", "--jobs", "5", "--rounds", "1", "--seconds", "0.05"]
+
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert [line.split("  ")[0] for line in printed[1:]] == list(AIMS)
+    assert all("x empty" in line for line in printed[1:])
