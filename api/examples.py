@@ -10,6 +10,7 @@ from pydantic_core import to_jsonable_python
 
 from api.codes import CODES
 from api.errors import FieldError, Problem, ProblemDocument
+from purlkit.recipes import recipe
 from purlkit.results import (
     AttemptBrief,
     CheckBrief,
@@ -102,6 +103,7 @@ def of_records() -> dict[str, Any]:
         lease_seconds=60.0,
         heartbeat_seconds=10.0,
     )
+    run = recipe("global-mp-resnet50-80")
     option = {"width": {"default": 16, "low": 1, "high": 512, "about": "channels of the first stage"}}
     file = {"name": "pruned.safetensors", "sha256": _SHA256, "bytes": 318_832}
     made: dict[str, Any] = {
@@ -144,6 +146,7 @@ def of_records() -> dict[str, Any]:
             "available": True,
             "reason": None,
         },
+        "RecipeView": {**dict(run), "published": run.published},
         "AlgorithmView": {"name": "purl", "about": "PuRL", "role": "search"},
         "Health": {"status": "ok"},
         "AttemptBrief": brief,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from pydantic import ValidationError
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from purlkit.errors import MissingWeights
+from purlkit.errors import InvalidSpec, MissingWeights
 from purlkit.spec import JobSpec, Uploaded
 from services import events, quotas, weights
 from services.database import clock
@@ -83,9 +84,14 @@ def retry(
     ended = get(session, job_id)
     if not ended.state.is_terminal:
         raise IllegalMove(f"the job has not ended: it is {ended.state}", remedy="wait for its end, or cancel it first")
+    try:
+        spec = JobSpec.model_validate(ended.spec)
+    except ValidationError as error:
+        message = "another version of the program stored the job's spec, and this one can't read it"
+        raise InvalidSpec(message, remedy="POST /jobs with a spec of this version") from error
     return submit(
         session,
-        JobSpec.model_validate(ended.spec),
+        spec,
         key=key,
         body_sha256=hashlib.sha256(f"retry {job_id}".encode()).hexdigest(),
         keep_hours=keep_hours,

@@ -73,6 +73,7 @@ NEVER_ANSWERED = {
     "collapsed_layer",
     "threshold_too_high",
     "missing_data",
+    "missing_package",
     "weights_dont_fit",
     "shape_mismatch",
     "not_enough_data",

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from api import examples, schemas
 from api.errors import ProblemDocument
-from api.routes import catalog, health
+from api.routes import catalog, health, recipes
 from purlkit import results
 from purlkit.spec import JobSpec
 from tests.integration.over_http import Service
@@ -42,7 +42,7 @@ def test_every_body_and_every_refusal_has_an_example(document: dict[str, Any]) -
 
 @pytest.mark.parametrize("name", examples.of_records())
 def test_every_example_is_valid(name: str) -> None:
-    places = (schemas, results, catalog, health)
+    places = (schemas, results, catalog, recipes, health)
     record = JobSpec if name == "JobSpec" else next(getattr(place, name) for place in places if hasattr(place, name))
 
     TypeAdapter(record).validate_json(TypeAdapter(Any).dump_json(examples.of_records()[name]))
