@@ -17,11 +17,10 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 
-import uvicorn
-from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
 
 from api.main import create_app
+from api.server import Server, make_server
 from purlkit.errors import PurlError
 from services import attempts, logs, supervisor
 from services.artifacts import open_store
@@ -32,19 +31,6 @@ from services.settings import Settings
 from services.stopping import PARENT_FD, Stop
 
 log = logging.getLogger("purl.api")
-
-# Requests in flight take milliseconds, streams of events end at once when asked, and only a large download is left.
-SHUTDOWN_SECONDS = 5
-# Longer than clients keep an idle connection (httpx: 5 s), so it is they who close it and never both at once.
-KEEP_ALIVE_SECONDS = 30
-
-
-class Server(uvicorn.Server):
-    """Tells the event streams to end before it waits for the open connections."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.config.app.state.parts.stopping.set()  # type: ignore[union-attr]
-        await super().shutdown(sockets)
 
 
 def listening_socket(settings: Settings, environ: Mapping[str, str]) -> socket.socket:
@@ -111,19 +97,6 @@ def serve(db: Database, settings: Settings, environ: Mapping[str, str]) -> None:
         # Uvicorn raises what it caught once more when it is done: that must not end us before the database is closed.
         signal.signal(number, server.handle_exit)
     server.run(sockets=[listening])
-
-
-def make_server(app: FastAPI) -> Server:
-    config = uvicorn.Config(
-        app,
-        access_log=False,
-        log_config=None,  # services.logs has set up what there is to set up
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
-    return Server(config)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ DEEPEST = 32
 
 # What an integer column and every JSON reader in another language can hold.
 LARGEST_INTEGER = 2**63 - 1
+LONGEST_INTEGER = len(str(-LARGEST_INTEGER))
 
 # NUL, which PostgreSQL refuses, and halves of surrogate pairs, which UTF-8 does.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -84,15 +85,23 @@ def json_body(record: type[R]) -> Callable[..., Coroutine[Any, Any, R]]:
     """A dependency: the request's JSON body as this record."""
 
     async def read(request: Request, settings: SettingsDep) -> R:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-            raise blame_parameter(
-                "unsupported_media_type", "Content-Type", "send JSON with Content-Type: application/json", status=415
-            )
-        raw = b"".join([chunk async for chunk in chunks(request, settings.max_body_bytes)])
-        return await run_in_threadpool(parse, record, raw)
+        return await read_json(request, record, settings.max_body_bytes)
 
     return read
+
+
+async def read_json(request: Request, record: type[R], limit: int) -> R:
+    kind = content_type(request)
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise blame_parameter(
+            "unsupported_media_type", "Content-Type", "send JSON with Content-Type: application/json", status=415
+        )
+    raw = b"".join([chunk async for chunk in chunks(request, limit)])
+    return await run_in_threadpool(parse, record, raw)
+
+
+def content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def parse(record: type[R], raw: bytes) -> R:
@@ -107,7 +116,7 @@ def parse(record: type[R], raw: bytes) -> R:
 def strict_json(raw: bytes) -> Any:
     """What the text says, or a problem for whatever two readers could understand differently, or no database keeps."""
     try:
-        parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=_Object)
+        parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=_Object, parse_int=_integer)
     except UnicodeDecodeError:
         raise Problem(400, "malformed_json", "the body is not UTF-8: send JSON encoded as UTF-8") from None
     except json.JSONDecodeError as exc:
@@ -115,12 +124,15 @@ def strict_json(raw: bytes) -> Any:
         raise Problem(400, "malformed_json", f"the body is not JSON: {exc.msg} at {where}; correct it there") from None
     except RecursionError:
         raise _too_deep("") from None
-    except ValueError:  # Python refuses to read integers of thousands of digits
-        raise Problem(422, "invalid_body", f"an integer is too large: use at most {LARGEST_INTEGER}") from None
     faults = list(islice(_faults(parsed), MOST_ERRORS))
     if faults:
         raise Problem(422, "invalid_body", _sentence(faults), errors=faults)
     return parsed
+
+
+def _integer(digits: str) -> int:
+    """Python refuses to read thousands of digits, without a word about where they are."""
+    return int(digits) if len(digits) <= LONGEST_INTEGER else LARGEST_INTEGER + 1
 
 
 class _Object(dict[str, Any]):
@@ -168,10 +180,11 @@ def _of_record(exc: ValidationError, parsed: Any) -> Problem:
     """One error for each field, though a union complains once for each of its members."""
     messages: dict[str, list[str]] = {}
     for error in exc.errors(include_url=False, include_input=False):
-        at = pointer(*_path(error["loc"], parsed, missing=error["type"] == "missing"))
+        path = pointer(*_path(error["loc"], parsed, missing=error["type"] == "missing"))
         message = _message(error["type"], error["msg"])
-        if message not in messages.setdefault(at, []):
-            messages[at].append(message)
+        for below in error.get("ctx", {}).get("fields", ("",)):
+            if message not in messages.setdefault(path + below, []):
+                messages[path + below].append(message)
     errors = [FieldError(pointer=at, message=", or ".join(said)) for at, said in islice(messages.items(), MOST_ERRORS)]
     return Problem(422, "invalid_body", _sentence(errors), errors=errors)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.represent import JobsJson
+from api.watching import Hub
 from services.artifacts import Store
 from services.database import Database
 from services.errors import Unauthorized
@@ -29,6 +32,12 @@ class Parts:
     launcher: Launcher
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_AT_ONCE))
+    jobs_json: JobsJson = field(default_factory=JobsJson)
+    keys_in_flight: set[str] = field(default_factory=set)  # of POSTs that have not been answered yet
+
+    @cached_property
+    def hub(self) -> Hub:
+        return Hub(self.db, self.settings.poll_seconds, self.stopping)
 
 
 def _parts(request: Request) -> Parts:

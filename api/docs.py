@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -9,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api import examples
 from api.errors import MEDIA_TYPE, ProblemDocument
 from purlkit.results import CheckReport, Finish, Heartbeat, WorkerEvents
 from purlkit.spec import JobSpec
@@ -25,25 +27,23 @@ TAGS = [
     {"name": "worker", "description": "For the worker of one attempt or one check, under its own token."},
 ]
 
-LEAST_BODY = {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}
-
 
 def _ref(record: type[BaseModel]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{record.__name__}"}
 
 
-def json_request(record: type[BaseModel], example: object = None) -> dict[str, Any]:
+def json_request(record: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` of a route whose body is this record."""
-    content: dict[str, Any] = {"schema": _ref(record)}
-    if example is not None:
-        content["example"] = example
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _ref(record)}}}}
 
 
 def bytes_request(about: str) -> dict[str, Any]:
     """`openapi_extra` of a route that takes a file."""
     content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     return {"requestBody": {"required": True, "description": about, "content": content}}
+
+
+TEXT = {"text/plain": {"schema": {"type": "string"}}}
 
 
 def problems(**about: str) -> dict[int | str, dict[str, Any]]:
@@ -82,6 +82,8 @@ def install(app: FastAPI) -> None:
             for name, schema in bodies["$defs"].items():
                 schemas.setdefault(name, schema)
             _speak_of_problems(made)
+            _leave_out_objects_as_defaults(schemas)
+            _show_examples(made)
             app.openapi_schema = made
         return app.openapi_schema
 
@@ -92,7 +94,81 @@ def _speak_of_problems(document: dict[str, Any]) -> None:
     """FastAPI writes its own 422 into every route with parameters; ours are answered instead."""
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+    for _, operation in _operations(document):
+        if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+            operation["responses"]["422"] = problems(p422="a parameter is to blame")[422]
+
+
+def _leave_out_objects_as_defaults(schema: Any) -> None:
+    """A default that is an object says only that all of its own fields have theirs; generators stumble over it."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("default"), dict):
+            del schema["default"]
+        for inner in schema.values():
+            _leave_out_objects_as_defaults(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            _leave_out_objects_as_defaults(inner)
+
+
+# What a refusal of this status most often is. The first that fits: method and tag may be left open.
+_USUAL: tuple[tuple[str, str | None, str | None, str], ...] = (
+    ("409", None, "worker", "attempt_superseded"),
+    ("422", "get", None, "invalid_parameter"),
+    ("400", None, "weights", "digest_mismatch"),
+    ("422", None, "weights", "bad_weights_file"),
+    ("400", None, None, "malformed_json"),
+    ("401", None, None, "unauthorized"),
+    ("404", None, None, "not_found"),
+    ("409", None, None, "illegal_move"),
+    ("413", None, None, "body_too_large"),
+    ("415", None, None, "unsupported_media_type"),
+    ("416", None, None, "range_not_satisfiable"),
+    ("422", None, None, "invalid_body"),
+    ("429", None, None, "queue_full"),
+    ("500", None, None, "check_failed"),
+    ("503", None, None, "not_ready"),
+    ("504", None, None, "check_timeout"),
+    ("507", None, None, "store_full"),
+    ("default", None, None, "internal_error"),
+)
+
+
+def _show_examples(document: dict[str, Any]) -> None:
+    records = examples.of_records()
+    for method, operation in _operations(document):
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            _exemplify(content, document, records)
+        for status, answer in operation["responses"].items():
+            for kind, content in answer.get("content", {}).items():
+                if kind == MEDIA_TYPE:
+                    code = next(
+                        code
+                        for at, by, tag, code in _USUAL
+                        if at == status and by in (None, method) and (tag is None or tag in operation["tags"])
+                    )
+                    content["example"] = examples.of_problem(code)
+                elif kind == "application/json":
+                    _exemplify(content, document, records)
+                elif kind == "text/event-stream":
+                    content["example"] = 'event: state\ndata: {"seq": 1, "type": "state"}\nid: 1\n\n'
+                elif kind == "text/plain":
+                    content["example"] = examples.LOG
+
+
+def _exemplify(content: dict[str, Any], document: dict[str, Any], records: dict[str, Any]) -> None:
+    name = content["schema"].get("$ref", "").rpartition("/")[2]
+    if name in records:
+        content["example"] = records[name]
+    elif name:
+        fields = document["components"]["schemas"][name]["properties"]
+        items = fields["data"]["items"]
+        # What another version may have stored is the record or any object.
+        item = records[items.get("anyOf", [items])[0]["$ref"].rpartition("/")[2]]
+        more = {"has_more": False, "next": None} if "has_more" in fields else {}
+        content["example"] = {"data": [item], **more}
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for operations in document["paths"].values():
-        for operation in operations.values():
-            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
-                operation["responses"]["422"] = problems(p422="a parameter is to blame")[422]
+        yield from operations.items()

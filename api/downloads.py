@@ -48,15 +48,7 @@ def send(
     link = store.link(sha256, seconds=LINK_SECONDS) if redirect else None
     if link is not None:
         return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
-    try:
-        span = span_of(request.headers, etag, size) if request.method == "GET" else None
-    except Unsatisfiable:
-        raise Problem(
-            416,
-            "range_not_satisfiable",
-            f"the file has {size} bytes: ask for a range within them",
-            headers={"Content-Range": f"bytes */{size}"},
-        ) from None
+    span = asked_span(request, etag, size)
     status, wanted = 200, Span(0, size - 1)
     if span is not None:
         status, wanted = 206, span
@@ -67,6 +59,21 @@ def send(
     # Opened before the answer begins: a file that can't be read is then a problem and no broken stream.
     file = store.open(sha256, first=wanted.first, last=wanted.last)
     return _Sending(file, wanted.length, status_code=status, headers=headers, media_type=media_type)
+
+
+def asked_span(request: Request, etag: str, size: int) -> Span | None:
+    """The part that is wanted; None for all of it."""
+    if request.method != "GET":
+        return None
+    try:
+        return span_of(request.headers, etag, size)
+    except Unsatisfiable:
+        raise Problem(
+            416,
+            "range_not_satisfiable",
+            f"there are {size} bytes: ask for a range within them",
+            headers={"Content-Range": f"bytes */{size}"},
+        ) from None
 
 
 class _Sending(StreamingResponse):

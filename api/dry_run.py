@@ -3,9 +3,9 @@
 What is remembered of an earlier check of the same fingerprint, and why:
 - that the spec can't work by itself (a sparsity out of reach, a model that doesn't fit the data): nothing around it
   changes that, so it is answered at once;
-- that it can run, if its data set comes inside a package and its weights are trained here or uploaded: an upload is
-  named by its sha256 and never goes away, so there is nothing left to be missing.
-Everything else hangs on files that come and go, and is asked again each time.
+- that it can run, if its data set comes inside a package and its weights are trained here or uploaded, on a Ray of its
+  own on this machine: an upload is named by its sha256 and never goes away, so there is nothing left to be missing.
+Everything else hangs on files and nodes that come and go, and is asked again each time.
 """
 
 from __future__ import annotations
@@ -55,15 +55,17 @@ def _remembered(parts: Parts, spec: JobSpec) -> CheckReport | None:
         if structure is not None and not structure.runnable:
             return structure
         latest = checks.latest(session, spec.fingerprint)
-        if latest is not None and latest.runnable and _can_lack_nothing(session, spec):
+        if latest is not None and latest.runnable and _can_lack_nothing(parts, session, spec):
             return latest
     return None
 
 
-def _can_lack_nothing(session: Session, spec: JobSpec) -> bool:
+def _can_lack_nothing(parts: Parts, session: Session, spec: JobSpec) -> bool:
     chosen = spec.model.weights
     here = not isinstance(chosen, Uploaded) or weights.find(session, chosen.sha256) is not None
-    return here and chosen != "pretrained" and not catalog.dataset(spec.data.name).files
+    nodes_come_and_go = bool(parts.settings.ray_address)
+    fetched = chosen == "pretrained" or bool(catalog.dataset(spec.data.name).files)
+    return here and not fetched and not nodes_come_and_go
 
 
 async def _check(parts: Parts, spec: JobSpec) -> CheckReport:
@@ -97,6 +99,7 @@ def _launch(parts: Parts, spec: JobSpec) -> tuple[str, Path, Handle]:
         "PURL_TOKEN": token,
         "PURL_DATASETS_DIR": str(settings.datasets_dir),
         "PURL_DOWNLOAD": "1" if settings.download else "",
+        "PURL_RAY_ADDRESS": settings.ray_address,
         # A checker whose API was killed has nobody to end it.
         "PURL_CHECK_SECONDS": f"{settings.check_seconds:g}",
     }

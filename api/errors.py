@@ -19,6 +19,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from api.router import allowed
 from purlkit.errors import PurlError
 from services import errors as service
 from services.database import is_full
@@ -68,8 +69,8 @@ class Problem(Exception):
         self.errors = list(errors)
         self.headers = dict(headers or {})
 
-    def response(self) -> Response:
-        document = ProblemDocument(
+    def document(self) -> ProblemDocument:
+        return ProblemDocument(
             type=f"urn:purl:problem:{self.code}",
             title=self.code.replace("_", " ").capitalize(),
             status=self.status,
@@ -77,9 +78,10 @@ class Problem(Exception):
             code=self.code,
             errors=self.errors,
         )
-        return JSONResponse(
-            document.model_dump(exclude_none=True), self.status, headers=self.headers, media_type=MEDIA_TYPE
-        )
+
+    def response(self) -> Response:
+        said = self.document().model_dump(exclude_none=True)
+        return JSONResponse(said, self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
 def pointer(*parts: str | int) -> str:
@@ -100,12 +102,20 @@ def blame_parameter(code: str, parameter: str, message: str, *, status: int = 42
 
 def _of_parameters(exc: RequestValidationError) -> Problem:
     """FastAPI checks only paths, queries and headers here: api.body checks every body."""
-    errors = [FieldError(parameter=str(error["loc"][-1]), message=error["msg"]) for error in exc.errors()]
+    errors = [FieldError(parameter=str(error["loc"][1]), message=error["msg"]) for error in exc.errors()]
     named = ", ".join(f"{error.parameter}: {error.message}" for error in errors)
     return Problem(422, "invalid_parameter", named, errors=errors)
 
 
-_FRAMEWORK = {
+def of_router(exc: HTTPException, allow: str) -> Problem:
+    """What Starlette refuses before a route is reached."""
+    problem = _of_framework(exc)
+    if problem.status == 405:
+        problem.headers["Allow"] = allow
+    return problem
+
+
+FRAMEWORK = {
     404: ("not_found", "there is nothing at this address; GET /openapi.json lists every route"),
     405: ("method_not_allowed", "this address does not take that method; the Allow header lists what it takes"),
 }
@@ -113,18 +123,21 @@ _FRAMEWORK = {
 
 def _of_framework(exc: HTTPException) -> Problem:
     phrase = http.HTTPStatus(exc.status_code).phrase
-    code, detail = _FRAMEWORK.get(exc.status_code, (phrase.lower().replace(" ", "_"), phrase))
+    code, detail = FRAMEWORK.get(exc.status_code, (phrase.lower().replace(" ", "_"), phrase))
     return Problem(exc.status_code, code, detail, headers=exc.headers)
 
 
 # What a refusal of the durable state is in HTTP. Any other PurlError is a fault in the body: 422.
-_STATUS: Mapping[type[PurlError], int] = {
+STATUS: Mapping[type[PurlError], int] = {
     service.NotFound: 404,
     service.IllegalMove: 409,
     service.IdempotencyMismatch: 422,
+    service.QueueFull: 429,
+    service.StorageQuota: 429,
     service.Unauthorized: 401,
     service.AttemptSuperseded: 409,
     service.EventGap: 409,
+    service.LogGap: 409,
     service.ArtifactConflict: 409,
     service.DigestMismatch: 400,
     service.TooLarge: 413,
@@ -137,10 +150,18 @@ _STATUS: Mapping[type[PurlError], int] = {
 }
 
 
+# A queue moves with every job that ends; bytes are freed by hand.
+_HEADERS: Mapping[type[PurlError], dict[str, str]] = {
+    service.Unauthorized: {"WWW-Authenticate": "Bearer"},
+    service.QueueFull: {"Retry-After": "30"},
+    service.StorageQuota: {"Retry-After": "300"},
+}
+
+
 def _of_purl(exc: PurlError) -> Problem:
-    headers = {"WWW-Authenticate": "Bearer"} if isinstance(exc, service.Unauthorized) else None
+    headers = _HEADERS.get(type(exc))
     errors = [FieldError(pointer=exc.at, message=str(exc))] if exc.at is not None else []
-    return Problem(_STATUS.get(type(exc), 422), exc.code, str(exc), errors=errors, headers=headers)
+    return Problem(STATUS.get(type(exc), 422), exc.code, str(exc), errors=errors, headers=headers)
 
 
 def _busy() -> Problem:
@@ -169,8 +190,8 @@ def install(app: FastAPI) -> None:
         return _of_parameters(exc).response()
 
     @app.exception_handler(HTTPException)
-    async def _framework(_: Request, exc: HTTPException) -> Response:
-        return _of_framework(exc).response()
+    async def _framework(request: Request, exc: HTTPException) -> Response:
+        return of_router(exc, allowed(request.app.state.routes, request.scope)).response()
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(InterfaceError)

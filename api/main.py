@@ -8,7 +8,8 @@ from fastapi import FastAPI
 
 from api import docs, errors
 from api.deps import Parts
-from api.routes import artifacts, attempts, catalog, checks, events, health, jobs, recipes, weights
+from api.hosts import OnlyOwnNames, names_of
+from api.routes import artifacts, attempts, catalog, checks, events, health, jobs, logs, manual, recipes, weights
 from services.artifacts import Store
 from services.database import Database
 from services.launch import Launcher
@@ -28,10 +29,20 @@ def create_app(db: Database, settings: Settings, store: Store, launcher: Launche
         # A trailing slash is another address: a redirect would lose a POST's body with some clients.
         redirect_slashes=False,
         responses=docs.ANY_OTHER,
+        # What a generated client calls its functions.
+        generate_unique_id_function=lambda route: route.name,
+        openapi_url=None,  # in routes/manual.py, like /docs: FastAPI's own page loads scripts from elsewhere
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.parts = Parts(db=db, settings=settings, store=store, launcher=launcher)
     errors.install(app)
     docs.install(app)
-    for part in (jobs, events, artifacts, weights, catalog, recipes, health, attempts, checks):
+    app.state.routes = []
+    for part in (jobs, events, artifacts, logs, weights, catalog, recipes, health, manual, attempts, checks):
         app.include_router(part.router)
+        app.state.routes += part.router.routes
+    names = names_of(settings)
+    if names is not None:
+        app.add_middleware(OnlyOwnNames, names=names)
     return app

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from purlkit.results import CheckpointRef, CheckReport, Episode, ErrorReport, Point, Progress, Result
+from purlkit.results import CheckpointRef, CheckReport, Episode, ErrorReport, LayerReport, Point, Progress, Result
 from purlkit.spec import JobSpec
 from services.states import AttemptState, JobState
 
@@ -37,6 +37,17 @@ class AttemptView(BaseModel):
     cause: str | None = Field(
         description="the same for a program: lost, stalled, drained, timeout, or the code of its error"
     )
+    log: str = Field(description="where its log is; it grows while the attempt runs")
+
+
+class CandidateLayers(BaseModel):
+    """One network of the race, layer by layer."""
+
+    method: str
+    variant: Literal["mean", "best"] | None
+    winner: bool = Field(description="whether the checkpoint is this one")
+    sparsity: float
+    layers: list[LayerReport]
 
 
 class CheckpointView(CheckpointRef):
@@ -57,6 +68,7 @@ class Links(BaseModel):
     events: str
     episodes: str
     artifacts: str
+    layers: str | None = Field(description="none before the job has succeeded")
     checkpoint: str | None = Field(description="none before the job has succeeded")
 
 
@@ -65,14 +77,15 @@ class JobView(BaseModel):
 
     id: str
     name: str | None
+    parent: str | None = Field(description="the ended job that this one retries")
     state: JobState
     requested: Literal["cancel", "pause"] | None = Field(description="asked for, and not yet done by the attempt")
     phase: str | None
-    pending_reason: str | None = Field(description="why it does not run, where it is queued or paused")
+    pending_reason: str | None = Field(description="why it waits: queued, paused, or for room on a busy cluster")
     queue_position: int | None = Field(description="1 starts next; none for a job that is not in the line")
     spec: Stored[JobSpec] = Field(description="with every default filled in")
     fingerprint: str = Field(description="sha256 of what the job computes")
-    progress: Progress | None
+    progress: Stored[Progress] | None
     attempts: list[AttemptView]
     result: Stored[ResultView] | None
     error: Stored[ErrorReport] | None
@@ -132,6 +145,10 @@ class StoredView(BaseModel):
 
     sha256: str
     bytes: int
+
+
+class LogView(BaseModel):
+    bytes: int = Field(description="how much of the attempt's log is here")
 
 
 class FinishView(BaseModel):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from api.body import chunks, discard
+from api.body import chunks, content_type, discard
 from api.deps import Parts
 from api.errors import blame_parameter
 from api.ranges import read_digest
@@ -38,7 +38,7 @@ def announced_digest(request: Request, *, required: bool) -> str | None:
 
 def media_type(request: Request) -> str:
     """The caller's word for what it sends, if it is one; parameters are left off."""
-    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    said = content_type(request)
     return said if _MEDIA_TYPE.fullmatch(said) else "application/octet-stream"
 
 

@@ -126,13 +126,15 @@ def _memory(spec: JobSpec, model: nn.Module, splits: Splits | None) -> int:
     weights = sum(int(tensor.nbytes) for tensor in model.state_dict().values())
     image = 4 * torch.Size(catalog.dataset(spec.data.name).shape_with(spec.data.kwargs)).numel()
     search = spec.search
+    snapshots = search.episodes * len(prunable_layers(model)) * weights  # if no step were ever repeated
+    held = _COPIES_OF_WEIGHTS * weights + min(spec.resources.cache_bytes, snapshots)
     if splits is None:
-        return _COPIES_OF_WEIGHTS * weights + image * search.retrain.images
+        return held + image * search.retrain.images
     parts = (splits.train, splits.reward, splits.select, splits.test)
     # The search's two parts are brought into memory where they are not in it yet.
     fetched = 0 if isinstance(splits.reward, Images) else search.reward_images or len(splits.reward)
     images = image * (search.retrain.images + fetched)
-    return _COPIES_OF_WEIGHTS * weights + sum(part.nbytes for part in parts) + images
+    return held + sum(part.nbytes for part in parts) + images
 
 
 def _memory_here() -> int:

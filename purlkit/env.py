@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import gymnasium
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from purlkit.cache import Outcome, TransitionCache
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.thresholds import CRITERIA
@@ -36,6 +37,7 @@ class Walk:
     accuracies: tuple[float, ...] = ()
     sparsities: tuple[float, ...] = ()
     seconds: float = 0.0
+    steps_computed: int = 0
 
     def record(
         self, *, index: int, kind: EpisodeKind, weights_version: int, runner: int = 0, rerun: bool = False
@@ -43,6 +45,12 @@ class Walk:
         """The walk with its place in a search, as it is kept and told."""
         told = {field.name: getattr(self, field.name) for field in fields(self)}
         return Episode(index=index, kind=kind, weights_version=weights_version, runner=runner, rerun=rerun, **told)
+
+
+def spaces(search: Search, layers: int) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Discrete[np.int64]]:
+    """What the walk over so many layers shows, and what it lets choose."""
+    numbers = 3 if search.state == "simple" else 2 * layers
+    return gymnasium.spaces.Box(0.0, 1.0, (numbers,), np.float32), gymnasium.spaces.Discrete(len(search.alphas))
 
 
 class PruningEnv(gymnasium.Env[Observation, np.int64]):
@@ -69,12 +77,16 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
     The same actions under the same `retrain_seed` end in the same weights bit for bit: a step's seed depends on that
     and on the layer alone. Both attributes may be changed between episodes. The model given is worked on in place;
     `mask` says what is kept of it at the start (its non-zeros when left out), and nothing else is ever revived.
+
+    So a step that was taken before is looked up in a cache of `cache_bytes`. The model then stays behind until a step
+    has to be computed; `catch_up` brings it to where the walk stands, as asking for `mask` does.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - gymnasium declares it so
 
-    # Where the walk stands.
+    # Where the walk stands, and how many of its steps the model and its mask have gone.
     _mask: Mask
+    _gone: int
     _walk: Walk
     _observation: Observation
     _ended: bool
@@ -91,19 +103,19 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
         retrain_seed: int,
         mask: Mask | None = None,
         on_batch: Callable[[], None] | None = None,
+        cache_bytes: int = 0,
     ) -> None:
         self.model = model
         self.layers = prunable_layers(model)
         self.search = search
         self.retrain_seed = retrain_seed
         self.may_end_early = True
-        numbers = 3 if search.state == "simple" else 2 * len(self.layers)
-        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (numbers,), np.float32)
-        self.action_space = gymnasium.spaces.Discrete(len(search.alphas))
+        self.observation_space, self.action_space = spaces(search, len(self.layers))
         self._subset = subset
         self._reward_images = reward_images
         self._targets = target_accuracy, target_sparsity
         self._on_batch = on_batch
+        self._cache = TransitionCache(cache_bytes)
         if mask is not None:
             mask.apply(self.layers)
         self._live = [*model.parameters(), *model.buffers()]
@@ -114,6 +126,7 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
     @property
     def mask(self) -> Mask:
         """What is kept of the network at this point of the walk."""
+        self.catch_up()
         return self._mask
 
     @property
@@ -131,30 +144,61 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
         return self._observation.copy(), {}
 
     def step(self, action: np.int64 | int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        index, began = len(self._walk.actions), time.perf_counter()
         if self._ended:
             raise RuntimeError("the episode has ended: call reset()")
-        to_come = len(self.layers) - index - 1
-        measured = self.search.dense or to_come == 0
+        began = time.perf_counter()
+        actions = (*self._walk.actions, int(action))
+        to_come = len(self.layers) - len(actions)
 
-        self._cut(index, int(action))
-        reached = self._retrain_and_measure(index) if measured else 0.0
-        pruned = self._mask.sparsity
-        reward = REWARDS[self.search.reward](reached, pruned, *self._targets, self.search.beta) if measured else 0.0
+        outcome = self._cache.outcome((self.retrain_seed, *actions))
+        if outcome is None:
+            self.catch_up()
+            outcome = self._compute(int(action))
+        reached, pruned = outcome.accuracy, outcome.sparsity
+        paid = self.search.dense or to_come == 0
+        reward = REWARDS[self.search.reward](reached, pruned, *self._targets, self.search.beta) if paid else 0.0
         if self._too_bad(reached):
             reward += not_reached(to_come, self.search.beta, self.search.agent.gamma)
             to_come = 0
 
         self._ended = to_come == 0
-        self._observe(index, reached, pruned)
-        self._walk = Walk(
-            actions=(*self._walk.actions, int(action)),
+        self._observe(len(actions) - 1, outcome)
+        self._walk = replace(
+            self._walk,
+            actions=actions,
             rewards=(*self._walk.rewards, reward),
             accuracies=(*self._walk.accuracies, reached),
             sparsities=(*self._walk.sparsities, pruned),
             seconds=self._walk.seconds + time.perf_counter() - began,
         )
         return self._observation.copy(), reward, self._ended, False, {"accuracy": reached, "sparsity": pruned}
+
+    def catch_up(self) -> None:
+        """Brings the model to where the walk stands: from the latest snapshot on the way, else by the steps again."""
+        for depth in range(len(self._walk.actions), self._gone, -1):
+            if snapshot := self._cache.snapshot((self.retrain_seed, *self._walk.actions[:depth])):
+                snapshot.restore(self._live)
+                self._mask, self._gone = snapshot.mask, depth
+                break
+        for action in self._walk.actions[self._gone :]:
+            self._compute(action)
+
+    def _compute(self, action: int) -> Outcome:
+        """The next step of the model itself."""
+        index, last = self._gone, len(self.layers) - 1
+        measured = self.search.dense or index == last
+        path = (self.retrain_seed, *self._walk.actions[:index], action)
+        self._cut(index, action)
+        reached = self._retrain_and_measure(index) if measured else 0.0
+        self._gone += 1
+        kept, weights = self._mask.per_layer[self.layers[index].name]
+        outcome = Outcome(reached, self._mask.sparsity, (weights - kept) / weights)
+        self._cache.add(path, outcome)
+        if self.search.dense and index < last:  # without dense the way there is only cuts; after the last there is none
+            self._cache.add_snapshot(path, self._live, self._mask)
+        if measured:
+            self._walk = replace(self._walk, steps_computed=self._walk.steps_computed + 1)
+        return outcome
 
     def _cut(self, index: int, action: int) -> None:
         layer, alpha = self.layers[index], self.search.alphas[action]
@@ -163,22 +207,29 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
 
     def _retrain_and_measure(self, index: int) -> float:
         seed = derive(self.retrain_seed, "retrain", index)
-        train(self.model, self._subset, self.search.retrain, seed=seed, mask=self._mask, on_batch=self._on_batch)
+        train(
+            self.model,
+            self._subset,
+            self.search.retrain,
+            seed=seed,
+            mask=self._mask,
+            on_batch=self._on_batch,
+            at="/search/retrain",
+        )
         return accuracy(self.model, self._reward_images, self._on_batch)
 
     def _too_bad(self, reached: float) -> bool:
         floor = self.search.accuracy_floor
         return floor is not None and self.may_end_early and reached < floor
 
-    def _observe(self, index: int, reached: float, pruned: float) -> None:
+    def _observe(self, index: int, outcome: Outcome) -> None:
         if self.search.state == "simple":
-            self._observation[:] = (index + 1) / len(self.layers), reached, pruned
+            self._observation[:] = (index + 1) / len(self.layers), outcome.accuracy, outcome.sparsity
         else:
-            kept, weights = self._mask.per_layer[self.layers[index].name]
-            self._observation[2 * index : 2 * index + 2] = reached, (weights - kept) / weights
+            self._observation[2 * index : 2 * index + 2] = outcome.accuracy, outcome.layer_sparsity
 
     def _begin(self) -> None:
-        self._mask = self._first_mask
+        self._mask, self._gone = self._first_mask, 0
         self._observation = np.zeros(self.observation_space.shape or (), np.float32)
         self._ended = False
         self._walk = Walk()

@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import decimal
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class PurlError(Exception):
     """Base of all: a stable `code`, a readable message, and perhaps the field to blame."""
 
     code = "error"
+    retryable = False  # whether another attempt may fare better
+    where: str | None = None  # the place in the code, where it is not the one that raises this
 
     def __init__(self, message: str, *, at: str | None = None, remedy: str | None = None) -> None:
         super().__init__(f"{message}: {remedy}" if remedy else message)
@@ -121,16 +125,41 @@ class NotEnoughResources(PurlError):
     code = "not_enough_resources"
 
 
+class RayUnreachable(PurlError):
+    """The Ray cluster does not answer, or Ray does not start, within its time."""
+
+    code = "ray_unreachable"
+    retryable = True
+
+
 class SearchStuck(PurlError):
     """No runner of the search is healthy, or none has answered, for too long."""
 
     code = "search_stuck"
+    retryable = True
+
+
+class OutOfMemory(PurlError):
+    """A runner does not fit into the GPU's memory, not even alone."""
+
+    code = "out_of_memory"
+
+
+class Diverged(PurlError):
+    """A training's loss is no longer a number."""
+
+    code = "diverged"
 
 
 class EnvironmentFailed(PurlError):
-    """The environment raised in the same place again and again."""
+    """The environment raised in the same place again and again; `code` is that of its error where it is ours."""
 
     code = "environment_failed"
+
+    def __init__(self, message: str, *, code: str = code, at: str | None = None, where: str | None = None) -> None:
+        super().__init__(message, at=at)
+        self.code = code
+        self.where = where
 
 
 class CodeMismatch(PurlError):
@@ -163,6 +192,16 @@ class Impossible(PurlError):
     def __init__(self, *, code: str, message: str, at: str | None) -> None:
         super().__init__(message, at=at)
         self.code = code
+
+
+def place_of(error: BaseException) -> str:
+    """The innermost frame of our own code: the same place again means the same fault."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if any(f"/{part}/" in frame.filename for part in ("workers", "purlkit"))]
+    place = type(error).__name__
+    for frame in (ours or frames)[-1:]:
+        place += f" in {Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.name}"
+    return place
 
 
 def _short(number: float, *, up: bool = False) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ class Database:
         snapshot = engine if sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
         # Rows stay readable after their transaction: a handler answers with them.
         self._reading = sessionmaker(snapshot, expire_on_commit=False, autoflush=False)
+        # SQLite has one writer at a time and lets the others sleep for ever longer: here they wait in line.
+        self._one_writer = threading.Lock() if sqlite else nullcontext()
         self._writing = sessionmaker(engine.execution_options(sqlite_begin="BEGIN IMMEDIATE"), expire_on_commit=False)
 
     @classmethod
@@ -77,7 +80,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """All or nothing; durable when the `with` ends without an exception."""
-        with self._writing.begin() as session:
+        with self._one_writer, self._writing.begin() as session:
             yield session
 
     def close(self) -> None:

@@ -63,6 +63,26 @@ class IdempotencyMismatch(ServiceError):
         super().__init__("this Idempotency-Key came with another body before", remedy="use a new key for a new job")
 
 
+class QueueFull(ServiceError):
+    """As many jobs wait as this service lets wait."""
+
+    code = "queue_full"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"{limit} jobs are waiting already", remedy="try again when some of them have run")
+
+
+class StorageQuota(ServiceError):
+    """As many bytes are stored as this service may store."""
+
+    code = "storage_quota"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            f"the {limit} bytes that may be stored here are used up", remedy="delete jobs that are no longer needed"
+        )
+
+
 class Unauthorized(ServiceError):
     """No token, a wrong one, or one of another attempt."""
 
@@ -89,6 +109,15 @@ class EventGap(ServiceError):
     def __init__(self, *, expected: int) -> None:
         super().__init__("events before these are missing", remedy=f"send on from sequence number {expected}")
         self.expected = expected
+
+
+class LogGap(ServiceError):
+    """Bytes of the log that come before these never arrived."""
+
+    code = "log_gap"
+
+    def __init__(self, *, expected: int) -> None:
+        super().__init__("bytes of the log before these are missing", remedy=f"send on from offset {expected}")
 
 
 class InvalidEvent(ServiceError):

@@ -15,7 +15,15 @@ _SHAPE = re.compile(rf"[a-z]+_[{_ALPHABET}]{{{_LENGTH}}}")
 
 def new_id(prefix: str) -> str:
     """Sorts by when it was made: 64 bits of nanoseconds before 64 random ones, in base 32."""
-    number = (time.time_ns() << 64) | secrets.randbits(64)
+    return _written(prefix, (time.time_ns() << 64) | secrets.randbits(64))
+
+
+def first_id_at(prefix: str, ms: int) -> str:
+    """Every id that was made at this time or later sorts behind it."""
+    return _written(prefix, (max(0, ms) * 1_000_000) << 64)
+
+
+def _written(prefix: str, number: int) -> str:
     digits = (_ALPHABET[number >> 5 * place & 31] for place in reversed(range(_LENGTH)))
     return f"{prefix}_{''.join(digits)}"
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from pydantic import ValidationError
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from purlkit.errors import MissingWeights
+from purlkit.errors import InvalidSpec, MissingWeights
 from purlkit.spec import JobSpec, Uploaded
-from services import events, paging, weights
+from services import events, quotas, weights
 from services.database import clock
-from services.errors import IdempotencyMismatch, IllegalMove, InvalidCursor, NotFound
+from services.errors import IdempotencyMismatch, IllegalMove, NotFound
 from services.ids import is_id, new_id
 from services.moves import CANCELLED, end_attempt, live_attempt, lock, move_job
-from services.paging import Page
+from services.quotas import Quotas
 from services.states import AttemptState, JobState
-from services.tables import Artifact, Attempt, IdempotencyKey, Job, Leftover, SavedBlob
+from services.tables import Artifact, Attempt, IdempotencyKey, Job, JobLabel, Leftover, SavedBlob
 
 HOUR_MS = 3_600_000
 
@@ -37,18 +38,22 @@ def submit(
     key: str | None = None,
     body_sha256: str | None = None,
     keep_hours: float = 24.0,
+    limits: Quotas = quotas.NONE,
+    parent: str | None = None,
 ) -> Submitted:
     """A new job in the queue, or the one that this key made before. Key and job are written together or not at all."""
     spec = spec.resolve()
     if key is None:
-        return Submitted(job=_insert(session, spec), replayed=False)
+        quotas.check(session, limits)
+        return Submitted(job=_insert(session, spec, parent), replayed=False)
     body_sha256 = body_sha256 or hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
     earlier = _made_before(session, key, body_sha256)
     if earlier is not None:
         return Submitted(job=earlier, replayed=True)
+    quotas.check(session, limits)
     try:
         with session.begin_nested():
-            job = _insert(session, spec)
+            job = _insert(session, spec, parent)
             expires_at = job.created_at + round(keep_hours * HOUR_MS)
             session.add(IdempotencyKey(key=key, body_sha256=body_sha256, job_id=job.id, expires_at=expires_at))
     except IntegrityError:
@@ -67,18 +72,32 @@ def get(session: Session, job_id: str) -> Job:
     return job
 
 
-def page(session: Session, *, state: JobState | None = None, limit: int = 50, after: str | None = None) -> Page[Job]:
-    """Newest first: ids sort by when they were made."""
-    query = select(Job)
-    if state is not None:
-        query = query.where(Job.state == state)
-    if after is not None:
-        last = paging.decode(after)
-        if not is_id(last, "job"):
-            raise InvalidCursor
-        query = query.where(Job.id < last)
-    items, has_more = paging.cut(list(session.scalars(query.order_by(Job.id.desc()).limit(limit + 1))), limit)
-    return Page(items=items, has_more=has_more, next=paging.encode(items[-1].id) if has_more else None)
+def retry(
+    session: Session,
+    job_id: str,
+    *,
+    key: str | None = None,
+    keep_hours: float = 24.0,
+    limits: Quotas = quotas.NONE,
+) -> Submitted:
+    """A new job of the same spec that names the ended one as its parent."""
+    ended = get(session, job_id)
+    if not ended.state.is_terminal:
+        raise IllegalMove(f"the job has not ended: it is {ended.state}", remedy="wait for its end, or cancel it first")
+    try:
+        spec = JobSpec.model_validate(ended.spec)
+    except ValidationError as error:
+        message = "another version of the program stored the job's spec, and this one can't read it"
+        raise InvalidSpec(message, remedy="POST /jobs with a spec of this version") from error
+    return submit(
+        session,
+        spec,
+        key=key,
+        body_sha256=hashlib.sha256(f"retry {job_id}".encode()).hexdigest(),
+        keep_hours=keep_hours,
+        limits=limits,
+        parent=job_id,
+    )
 
 
 def request_cancel(session: Session, job_id: str) -> Job:
@@ -99,7 +118,7 @@ def request_pause(session: Session, job_id: str) -> Job:
     if job.state is JobState.PAUSED or job.requested == "pause":
         return job
     if job.requested == "cancel":
-        raise IllegalMove("the job is being cancelled", remedy="submit it again")
+        raise IllegalMove("the job is being cancelled", remedy="retry it once it has ended")
     if job.state is JobState.RUNNING:
         return _request(session, job, "pause")
     _refuse_if_ended(job)
@@ -112,6 +131,8 @@ def resume(session: Session, job_id: str) -> Job:
     """Back into the queue; a pause that was asked for but has not happened yet is taken back."""
     job = lock(session, job_id)
     _refuse_if_ended(job)
+    if job.requested == "cancel":
+        raise IllegalMove("the job is being cancelled", remedy="retry it once it has ended")
     waiting, pausing = job.state is JobState.PAUSED, job.requested == "pause"
     if not waiting and not pausing:
         if job.resumed_at is None:
@@ -141,7 +162,7 @@ def delete(session: Session, job_id: str) -> list[str]:
     return sorted(set(named))
 
 
-def _insert(session: Session, spec: JobSpec) -> Job:
+def _insert(session: Session, spec: JobSpec, parent: str | None) -> Job:
     chosen = spec.model.weights
     if isinstance(chosen, Uploaded) and weights.find(session, chosen.sha256) is None:
         raise MissingWeights(
@@ -153,6 +174,8 @@ def _insert(session: Session, spec: JobSpec) -> Job:
         state=JobState.QUEUED,
         name=spec.name,
         spec=spec.model_dump(mode="json"),
+        model=spec.model.name,
+        parent=parent,
         fingerprint=spec.fingerprint,
         priority=spec.priority,
         timeout_seconds=spec.timeout_seconds,
@@ -164,6 +187,7 @@ def _insert(session: Session, spec: JobSpec) -> Job:
     )
     session.add(job)
     session.flush()
+    session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in spec.labels.items())
     events.append(session, job.id, "state", {"state": job.state.value, "before": None, "reason": None})
     return job
 
@@ -187,7 +211,9 @@ def _request(session: Session, job: Job, what: str) -> Job:
 
 def _refuse_if_ended(job: Job) -> None:
     if job.state.is_terminal:
-        raise IllegalMove(f"the job has ended: it {_ENDINGS[job.state]}", remedy="submit a new one")
+        raise IllegalMove(
+            f"the job has ended: it {_ENDINGS[job.state]}", remedy="retry it: POST /jobs/{id}/retry makes a new one"
+        )
 
 
 _ENDINGS = {

@@ -10,8 +10,8 @@ from services import artifacts
 from services.artifacts import Blob, Store
 from services.database import Database
 
-# What a reader wants of a log is how it ended.
-KEPT_BYTES = 2**20
+# Of a longer one the end is kept: what a reader wants of a log is how it ended.
+KEPT_BYTES = 8 * 2**20
 
 
 def set_up(process: str) -> None:

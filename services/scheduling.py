@@ -1,4 +1,4 @@
-"""Which job starts next, and what keeps the others waiting.
+"""Which job starts next.
 
 Jobs stand in a line: by priority, then by age. A job starts when what it reserves is free. One that can't start yet
 may be passed by others behind it; once it has waited for `pass_seconds`, only by those that leave its room free. So
@@ -8,18 +8,16 @@ A job that could not start if nothing else ran holds nobody up.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select
 from sqlalchemy.orm import Session
 
 from services.database import clock
-from services.moves import live_attempt
 from services.settings import Settings
-from services.states import LIVE, JobState
+from services.states import ENDS, LIVE, JobState
 from services.tables import Attempt, DispatcherRow, Job
 
 # How far down the line a pass looks for a job that fits.
@@ -30,7 +28,7 @@ PRESENT_MS = 30_000
 FORGOTTEN_MS = 3_600_000
 
 # Shares of a CPU are sums of decimal fractions.
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,7 @@ class Room:
         """The first thing of which there is not enough. Of what is not needed there is always enough."""
         for kind in ("attempts", "cpus", "gpus"):
             need = getattr(needed, kind)
-            if need > 0 and need > getattr(self, kind) + _ROUNDING:
+            if need > 0 and need > getattr(self, kind) + ROUNDING:
                 return kind
         return None
 
@@ -102,7 +100,7 @@ def choose(
 def next_job(session: Session, settings: Settings, now: int) -> Job | None:
     """The job to claim, locked; None if none may start. The caller is the only one who claims."""
     total = room_of(settings.max_running, settings.cpus, settings.gpus)
-    running = _running(session)
+    running = running_now(session)
     if len(running) >= total.attempts:
         return None
     line = _line(session, now)
@@ -114,57 +112,6 @@ def next_job(session: Session, settings: Settings, now: int) -> Job | None:
             return job
         line.remove(chosen)
     return None
-
-
-def queue_position(session: Session, job: Job) -> int | None:
-    """1 is next. None for a job that is not in the line: it could never start, or waits for something else."""
-    now, total = clock(session), _given_out(session) or BOUNDLESS
-    if job.state is not JobState.QUEUED or job.not_before > now or not total.holds(_needs(job)):
-        return None
-    if live_attempt(session, job.id) is not None:
-        return None
-    before = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
-    possible = (Job.cpus <= total.cpus + _ROUNDING, Job.gpus <= total.gpus + _ROUNDING)
-    ahead = select(func.count()).select_from(Job).where(*_due(now), *possible, before)
-    return session.scalars(ahead).one() + 1
-
-
-def pending_reason(session: Session, job: Job) -> str | None:
-    """Why the job does not move, for a person; None when it does, or has ended."""
-    if job.state is JobState.PAUSED:
-        return "paused: resume it to go on"
-    if job.requested is not None:
-        return f"{job.requested} was asked for: waiting for the attempt to answer, or its lease to end"
-    if job.state is not JobState.QUEUED:
-        return None
-    attempt = live_attempt(session, job.id)
-    if attempt is not None:
-        return f"attempt {attempt.number} is starting"
-    wait_ms = job.not_before - clock(session)
-    if wait_ms > 0:
-        return f"retry in {math.ceil(wait_ms / 1000)} s after: {job.waiting_for or 'an earlier attempt'}"
-    return _why_not_started(session, job)
-
-
-def _why_not_started(session: Session, job: Job) -> str:
-    """Of a job that is due. What would hold it longest comes first."""
-    total, needs = _given_out(session), _needs(job)
-    if total is None:
-        return "no dispatcher is running: start the service, or look at why it stopped"
-    lacking = total.lacks(needs)
-    if lacking is not None:
-        need, have = getattr(needs, lacking), getattr(total, lacking)
-        return f"it reserves {need:g} {lacking.upper()} and the service has {have:g} in all (PURL_{lacking.upper()})"
-    ahead = (queue_position(session, job) or 1) - 1
-    if ahead:
-        return f"waiting for {_jobs(ahead)} ahead"
-    running = _running(session)
-    free = total.minus(one.takes for one in running)
-    lacking = free.lacks(needs)
-    if lacking in ("cpus", "gpus"):
-        need, left, all_of = getattr(needs, lacking), max(0.0, getattr(free, lacking)), getattr(total, lacking)
-        return f"next in the queue; it reserves {need:g} {lacking.upper()} and {left:g} of {all_of:g} are free"
-    return f"next in the queue; {_jobs(len(running))} running" if running else "next in the queue"
 
 
 def announce(session: Session, settings: Settings, dispatcher_id: str, place: str) -> None:
@@ -199,7 +146,7 @@ def _present(session: Session) -> list[DispatcherRow]:
     return list(session.scalars(select(DispatcherRow).where(recent)))
 
 
-def _given_out(session: Session) -> Room | None:
+def given_out(session: Session) -> Room | None:
     """What the dispatchers that are there give out; None if there is none."""
     rooms = [room_of(one.max_running, one.cpus, one.gpus) for one in _present(session)]
     if not rooms:
@@ -217,9 +164,10 @@ def _line(session: Session, now: int) -> list[Waiting]:
     return [Waiting(job_id=row.id, needs=Room(cpus=row.cpus, gpus=row.gpus), since=row.not_before) for row in rows]
 
 
-def _running(session: Session) -> list[Running]:
+def running_now(session: Session) -> list[Running]:
     """Live attempts, and ended ones whose processes may still be there: who comes next would share with them."""
-    taking = or_(Attempt.state.in_(LIVE), Attempt.handle.is_not(None))
+    left = and_(Attempt.state.in_(ENDS), Attempt.handle.is_not(None))
+    taking = or_(Attempt.state.in_(LIVE), left)
     rows = session.execute(select(Job.cpus, Job.gpus, Attempt.created_at).join(Attempt).where(taking)).all()
     return [Running(takes=Room(cpus=row.cpus, gpus=row.gpus), since=row.created_at) for row in rows]
 
@@ -227,11 +175,3 @@ def _running(session: Session) -> list[Running]:
 def _due(now: int) -> tuple[ColumnElement[bool], ...]:
     live = exists().where(Attempt.job_id == Job.id, Attempt.state.in_(LIVE))
     return (Job.state == JobState.QUEUED, Job.not_before <= now, ~live)
-
-
-def _needs(job: Job) -> Room:
-    return Room(cpus=job.cpus, gpus=job.gpus)
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"

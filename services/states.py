@@ -49,15 +49,14 @@ JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
 
 ENDED = tuple(state for state in JobState if state.is_terminal)
 
-_ENDS = frozenset(AttemptState) - {AttemptState.LAUNCHING, AttemptState.RUNNING}
+LIVE = (AttemptState.LAUNCHING, AttemptState.RUNNING)
+ENDS = tuple(state for state in AttemptState if state not in LIVE)
 
 ATTEMPT_MOVES: Mapping[AttemptState, frozenset[AttemptState]] = {
-    AttemptState.LAUNCHING: _ENDS | {AttemptState.RUNNING},
-    AttemptState.RUNNING: _ENDS,
-    **{end: frozenset() for end in _ENDS},
+    AttemptState.LAUNCHING: frozenset({*ENDS, AttemptState.RUNNING}),
+    AttemptState.RUNNING: frozenset(ENDS),
+    **{end: frozenset() for end in ENDS},
 }
-
-LIVE = (AttemptState.LAUNCHING, AttemptState.RUNNING)
 
 
 def check_move(before: JobState | AttemptState, after: JobState | AttemptState) -> None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Enum, ForeignKey, Index, MetaData, String, Text, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Enum,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.states import AttemptState, JobState
@@ -49,6 +61,9 @@ class Job(Base):
             name="ended_with_one_of_result_and_error",
         ),
         Index("ix_jobs_queue", "state", "priority", "id"),
+        # Lists are in the order of ids, so each filter's index ends with it.
+        Index("ix_jobs_state_id", "state", "id"),
+        Index("ix_jobs_model_id", "model", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -57,6 +72,8 @@ class Job(Base):
     requested: Mapped[str | None] = mapped_column(String(16))  # cancel or pause, not yet acknowledged
     name: Mapped[str | None] = mapped_column(Text)
     spec: Mapped[Json]
+    model: Mapped[str] = mapped_column(String(100))  # its name, out of the spec
+    parent: Mapped[str | None] = mapped_column(String(40))  # the job that this one retries; it may be deleted by now
     fingerprint: Mapped[str] = mapped_column(String(64), index=True)
     priority: Mapped[int]
     timeout_seconds: Mapped[float | None]
@@ -80,10 +97,30 @@ class Job(Base):
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012, SQLAlchemy declares it an instance's
 
 
+class JobLabel(Base):
+    """The labels of a job's spec, where they can be searched."""
+
+    __tablename__ = "job_labels"
+    __table_args__ = (Index("ix_job_labels_key_value_job_id", "key", "value", "job_id"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(63), primary_key=True)
+    value: Mapped[str] = mapped_column(String(255))
+
+
 class Attempt(Base):
     __tablename__ = "attempts"
     __table_args__ = (
         Index("uq_attempts_job_id_number", "job_id", "number", unique=True),
+        # The partial one below is of no use for a question whose states are parameters.
+        Index("ix_attempts_state", "state"),
+        # The few whose processes may still be there.
+        Index(
+            "ix_attempts_handle",
+            "state",
+            sqlite_where=text("handle IS NOT NULL"),
+            postgresql_where=text("handle IS NOT NULL"),
+        ),
         # The database itself refuses a second live attempt of a job.
         Index(
             "uq_attempts_live",
@@ -181,6 +218,16 @@ class Artifact(Base):
     media_type: Mapped[str] = mapped_column(String(255))
     created_at: Mapped[int]
     published_at: Mapped[int | None]
+
+
+class LogChunk(Base):
+    """A piece of what a live attempt has said so far; its whole log is an artifact once it has ended."""
+
+    __tablename__ = "log_chunks"
+
+    attempt_id: Mapped[str] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(primary_key=True)  # the offset of its first byte
+    data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class SavedBlob(Base):

@@ -8,10 +8,12 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from services import attempts, events, jobs, scheduling
+from services import attempts, events, jobs, outlook, scheduling
 from services.artifacts import LocalStore, Store
 from services.attempts.endings import Cause
 from services.database import Database
+from services.moves import live_attempt
+from services.outlook import Outlook
 from services.settings import Settings
 from services.states import JobState
 from services.tables import Attempt, DispatcherRow, Event, Job
@@ -105,13 +107,16 @@ class Bench:
         with self.db.read() as session:
             return events.page(session, job_id, limit=1000).items
 
-    def why(self, job_id: str) -> str | None:
+    def outlook(self, job_id: str) -> Outlook:
         with self.db.read() as session:
-            return scheduling.pending_reason(session, jobs.get(session, job_id))
+            attempt = live_attempt(session, job_id)
+            return outlook.of(session, [jobs.get(session, job_id)], {job_id: attempt} if attempt else {})[job_id]
+
+    def why(self, job_id: str) -> str | None:
+        return self.outlook(job_id).reason
 
     def place(self, job_id: str) -> int | None:
-        with self.db.read() as session:
-            return scheduling.queue_position(session, jobs.get(session, job_id))
+        return self.outlook(job_id).position
 
     def states(self, job_id: str) -> list[str]:
         """Every state that the job was ever in, by its events."""

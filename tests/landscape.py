@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 
 from purlkit.env import Walk
 
@@ -22,6 +24,9 @@ class Landscape:
     actions: int = 12
     sleep_seconds: float = 0.0
     fails_at: int | None = None  # the layer whose step raises
+    fails_until: str | None = None  # … until this file is there: the first to raise makes it
+    fails_to_start: bool = False
+    holds: int | None = None  # more runners than this are out of memory
     cliff: int | None = None  # the action from which on an episode falls off and ends early
 
     @property
@@ -32,8 +37,11 @@ class Landscape:
 class LandscapeEnv(gymnasium.Env[Any, Any]):
     metadata = {"render_modes": []}  # noqa: RUF012 - gymnasium declares it so
 
-    def __init__(self, landscape: Landscape) -> None:
+    def __init__(self, landscape: Landscape, *, runner: int = 0, runners: int = 1) -> None:
+        if landscape.fails_to_start and runner > 0:
+            raise RuntimeError("there is no such landscape")
         self.landscape = landscape
+        self.runners = runners
         self.layers = [SimpleNamespace(name=f"layer{i}") for i in range(landscape.layers)]
         self.retrain_seed = 0
         self.may_end_early = True
@@ -48,8 +56,10 @@ class LandscapeEnv(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> Any:
         index = len(self.walk.actions)
-        if index == self.landscape.fails_at:
+        if index == self.landscape.fails_at and not self._mended():
             raise RuntimeError("the landscape gave way")
+        if self.landscape.holds is not None and self.runners > self.landscape.holds:
+            raise torch.OutOfMemoryError("the landscape is full")
         time.sleep(self.landscape.sleep_seconds)
         reward = -abs(int(action) - self.landscape.best[index]) / (self.landscape.actions - 1)
         walk = self.walk
@@ -63,6 +73,14 @@ class LandscapeEnv(gymnasium.Env[Any, Any]):
         )
         fell = self.landscape.cliff is not None and self.may_end_early and int(action) >= self.landscape.cliff
         return self._observation(), reward, fell or index + 1 == self.landscape.layers, False, {}
+
+    def _mended(self) -> bool:
+        if self.landscape.fails_until is None:
+            return False
+        marker = Path(self.landscape.fails_until)
+        mended = marker.exists()
+        marker.touch()
+        return mended
 
     def _observation(self) -> Any:
         observation = np.zeros(2 * self.landscape.layers, np.float32)

@@ -6,6 +6,8 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+from api import errors
+from api.codes import CODES
 from purlkit.recipes import recipes
 from services.settings import Settings
 
@@ -50,3 +52,62 @@ def test_every_test_that_holds_a_promise_exists() -> None:
         if not re.search(rf"^ *(?:def|class) {name}\b", (ROOT / "tests" / path).read_text(), flags=re.MULTILINE)
     ]
     assert missing == []
+
+
+def test_every_problem_has_a_code_of_the_table_and_every_code_has_a_problem() -> None:
+    """Read off the sources: what is raised by name, and the errors that the API turns into problems."""
+    raised = set(re.findall(r'(?:Problem\(\s*\d{3},|blame_(?:field|parameter)\()\s*"(\w+)"', sources("api")))
+    refused = set(re.findall(r'^    code = "(\w+)"$', sources("services", "purlkit"), flags=re.MULTILINE))
+    framework = {code for code, _ in errors.FRAMEWORK.values()} | {"head_too_large"}
+
+    assert raised | framework <= set(CODES)
+    assert set(CODES) <= raised | framework | refused
+    assert {code for code in refused if code not in CODES} == NEVER_ANSWERED
+
+
+# Errors of a worker or of the program itself, which reach a caller in a job's `error` or not at all.
+NEVER_ANSWERED = {
+    "error",
+    "service_error",
+    "unreachable_sparsity",
+    "collapsed_layer",
+    "threshold_too_high",
+    "missing_data",
+    "missing_package",
+    "weights_dont_fit",
+    "shape_mismatch",
+    "not_enough_data",
+    "not_enough_resources",
+    "search_stuck",
+    "environment_failed",
+    "verification_failed",
+    "ray_unreachable",
+    "out_of_memory",
+    "diverged",
+    "code_mismatch",
+    "cannot_export",
+    # The client's own.
+    "problem",
+    "unreachable",
+    "download_damaged",
+    "job_did_not_succeed",
+    "not_yet",
+}
+
+
+def test_the_guide_to_the_api_lists_every_code_with_its_status() -> None:
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| (.+) \|$", (ROOT / "docs/api.md").read_text(), flags=re.MULTILINE)
+
+    assert {code: (int(status), when) for status, code, when in rows} == CODES
+    assert [(status, code) for status, code, _ in rows] == sorted((str(s), code) for code, (s, _) in CODES.items())
+
+
+def test_the_statuses_of_the_table_are_those_that_are_answered() -> None:
+    for kind, status in errors.STATUS.items():
+        assert CODES[kind.code][0] == status
+    for status, code in re.findall(r'Problem\(\s*(\d{3}),\s*"(\w+)"', sources("api")):
+        assert CODES[code][0] == int(status)
+
+
+def sources(*packages: str) -> str:
+    return "\n".join(path.read_text() for package in packages for path in sorted((ROOT / package).rglob("*.py")))

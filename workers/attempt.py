@@ -34,6 +34,7 @@ class Attempt:
     ray_address: str
     download: bool = False  # whether it may fetch public data and weights
     _searching_since: float | None = field(default=None, init=False)
+    _waits_for: str | None = field(default=None, init=False)
     _played_here: int = field(default=0, init=False)
 
     @property
@@ -62,6 +63,15 @@ class Attempt:
     def alive(self, steps: int) -> None:
         """Called while others work: passes their life on, and hears what the service wants."""
         self.link.moved(steps)
+        self.link.check()
+
+    def waits_for(self, reason: str | None) -> None:
+        """Called while there is nothing to do and nobody to blame: the user may read why, and the wait is no stall."""
+        if reason != self._waits_for:
+            self._waits_for = reason
+            self.link.event("note", {"waits_for": reason})
+            self.link.progress(Progress(fraction=STARTS[Phase.SEARCH], phase=Phase.SEARCH, waits_for=reason))
+        self.link.tick()
         self.link.check()
 
     def saved(self, name: str) -> bytes | None:

@@ -2,7 +2,8 @@
 
 PURL_URL, PURL_CHECK, PURL_TOKEN: where to report, as whom. PURL_DATASETS_DIR: the data root. PURL_DOWNLOAD: 1
 if what is missing there may be fetched. PURL_CHECK_SECONDS: for how long anybody waits for the answer.
-PURL_SCRATCH_DIR: a folder of its own, which the launcher removes after it.
+PURL_SCRATCH_DIR: a folder of its own, which the launcher removes after it. PURL_RAY_ADDRESS: the cluster whose size
+the job must fit; empty: this machine's.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Mapping
 import httpx
 
 from purlkit import code
-from purlkit.errors import CodeMismatch
+from purlkit.errors import CodeMismatch, PurlError
 from purlkit.results import UNREACHABLE_EXIT, CheckBrief, CheckReport, ErrorReport
+from purlkit.spec import JobSpec
 from workers import scratch
 
 # Whoever waits ends this process when the time is up; only when that one was killed is this alarm heard.
@@ -57,7 +59,21 @@ def _report(http: httpx.Client, brief: CheckBrief, environ: Mapping[str, str]) -
             weights = folder / "uploaded.safetensors"
             weights.write_bytes(http.get(brief.weights_href).raise_for_status().content)
         download = environ.get("PURL_DOWNLOAD") == "1"
-        return check(brief.spec, data_root=scratch.datasets(environ), weights=weights, download=download)
+        report = check(brief.spec, data_root=scratch.datasets(environ), weights=weights, download=download)
+    return with_resources(report, brief.spec, environ.get("PURL_RAY_ADDRESS", ""))
+
+
+def with_resources(report: CheckReport, spec: JobSpec, ray_address: str) -> CheckReport:
+    """The report, with what the machine or the cluster has against the job."""
+    from workers import capacity, cluster
+
+    cluster.quiet()
+    try:
+        capacity.check(spec.resources, ray_address=ray_address, at_least=spec.resources.env_runners)
+    except PurlError as error:
+        reason = ErrorReport(code=error.code, message=str(error), at=error.at)
+        return report.model_copy(update={"runnable": False, "reasons": (*report.reasons, reason)})
+    return report
 
 
 if __name__ == "__main__":

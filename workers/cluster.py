@@ -1,16 +1,18 @@
-"""Ray as this attempt's engine: started or joined quietly, checked before anything is built on it, and left clean."""
+"""Ray as this attempt's engine: started or joined quietly, within a time, interruptible, and left clean."""
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
-from collections.abc import Iterator
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from purlkit.errors import NotEnoughResources
-from purlkit.spec import Resources
+from purlkit.errors import RayUnreachable
 
 # Read by Ray when it is imported: no usage reports, no guessing of a virtual environment, no chatter of its C++ side.
 QUIET = {
@@ -20,6 +22,12 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+START_SECONDS = 120.0  # a Ray of our own on a machine that is busy with other things; 4 s on an idle one
+CONNECT_SECONDS = 30.0  # to a cluster that runs; Ray itself would try for two minutes and then end the process
+TCP_SECONDS = 5.0
+SHUTDOWN_SECONDS = 30.0
+LOOK_SECONDS = 0.2
+
 
 def quiet() -> None:
     """To be called before anything imports Ray."""
@@ -28,30 +36,93 @@ def quiet() -> None:
 
 
 @contextmanager
-def connected(address: str, scratch: Path | None = None) -> Iterator[None]:
+def connected(
+    address: str, scratch: Path | None = None, *, on_wait: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """A Ray of our own on this machine where no address is given, else the cluster there.
 
-    Ray's ports are open to the machine's network; a Ray of our own asks for a token on all of them by itself. For a
-    cluster's address the operator sets RAY_AUTH_MODE=token on every node and for the workers. A Ray of our own keeps
-    its logs and sockets in `scratch`.
+    Ray's ports are open to the machine's network, so a Ray of our own asks for a token that only this process and its
+    children know. For a cluster's address the operator sets RAY_AUTH_MODE=token on every node and for the workers.
+    It keeps its logs and sockets in `scratch`. While Ray starts `on_wait` is called, and may raise to stop.
     """
-    import ray
-
-    ours = signal.getsignal(signal.SIGTERM)
-    ray.init(
-        address=address or "local",
-        include_dashboard=None if address else False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        namespace="purl",
-        **({} if address or scratch is None else {"_temp_dir": str(_folder_for_ray(scratch))}),
-    )
-    signal.signal(signal.SIGTERM, ours)  # Ray puts its own in place, which would drop what is not yet sent
-    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    if address:
+        _knock(address)
+        thread = _RayThread(address=address)
+    else:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # without it Ray shares one file between all
+        folder = {} if scratch is None else {"_temp_dir": str(_folder_for_ray(scratch))}
+        thread = _RayThread(address="local", include_dashboard=False, **folder)
+    thread.start()
     try:
+        thread.wait(CONNECT_SECONDS if address else START_SECONDS, on_wait)
+        logging.getLogger("ray.rllib").setLevel(logging.ERROR)
         yield
     finally:
+        thread.end()
+
+
+class _RayThread(threading.Thread):
+    """Where Ray is started and stopped.
+
+    Not in the main thread: there Ray would put its own handler of SIGTERM in place of ours, which saves the work first,
+    and nothing could watch the time. And the thread stays: the kernel ends Ray's processes with the thread that started
+    them.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(name="ray", daemon=True)
+        self._options = options
+        self._failure: BaseException | None = None
+        self._given_up = False
+        self._ready, self._leave = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        import ray
+
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace="purl", **self._options)
+        except BaseException as error:  # where it can't connect Ray raises SystemExit
+            self._failure = error
+            return
+        finally:
+            self._ready.set()
+        self._leave.wait()
         ray.shutdown()
+
+    def wait(self, seconds: float, on_wait: Callable[[], None]) -> None:
+        waited = 0.0
+        while not self._ready.wait(LOOK_SECONDS):
+            waited += LOOK_SECONDS
+            on_wait()
+            if waited > seconds:
+                self._given_up = True
+                raise RayUnreachable(f"Ray did not answer within {seconds:g} s", remedy=_REMEDY)
+        if self._failure is not None:
+            said = f"{type(self._failure).__name__}: {self._failure}"
+            raise RayUnreachable(f"Ray can't be used: {said[:2000]}", remedy=_REMEDY) from self._failure
+
+    def end(self) -> None:
+        """Waits for Ray to be up first, should it be on its way: only then can it be taken down in order."""
+        self._leave.set()
+        if not self._given_up:
+            self.join(SHUTDOWN_SECONDS)  # one that hangs goes with the process
+
+
+_REMEDY = "look at attempt.log, at PURL_RAY_ADDRESS, and at RAY_AUTH_TOKEN where the cluster asks for one"
+
+
+def _knock(address: str) -> None:
+    """Whether anybody listens at host:port, told in seconds. What it is only Ray can find out."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=TCP_SECONDS).close()
+    except OSError as error:
+        raise RayUnreachable(
+            f"nothing answers at the Ray cluster's address ({error.strerror or error})",
+            remedy="start the cluster, or set PURL_RAY_ADDRESS to the host:port of its head",
+        ) from error
 
 
 def _folder_for_ray(scratch: Path) -> Path:
@@ -59,18 +130,3 @@ def _folder_for_ray(scratch: Path) -> Path:
     folder = scratch / "r"
     folder.mkdir(exist_ok=True)
     return folder
-
-
-def check_fits(resources: Resources) -> None:
-    """Refuses what this cluster can never hold: Ray itself would wait for it without an end."""
-    import ray
-
-    total = ray.cluster_resources()
-    for kind, need in (("CPU", resources.cpus), ("GPU", resources.gpus)):
-        have = total.get(kind, 0.0)
-        if need > have:
-            raise NotEnoughResources(
-                f"{resources.env_runners} runners need {need:g} {kind}s and this cluster has {have:g}",
-                at="/resources",
-                remedy=f"ask for at most {have:g} {kind}s in all, or add nodes",
-            )

@@ -72,4 +72,11 @@ def _train(job: Attempt, model: nn.Module, splits: Splits) -> None:
         job.link.tick()
         job.link.check()
 
-    train(model, splits.train, weights.train, seed=derive(job.spec.seed, "dense"), on_batch=step_done)
+    train(
+        model,
+        splits.train,
+        weights.train,
+        seed=derive(job.spec.seed, "dense"),
+        on_batch=step_done,
+        at="/model/weights/train/learning_rate",
+    )

@@ -6,6 +6,8 @@ episode the same seed, derives epsilon from the number of runners, and checkpoin
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,20 +20,24 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from purlkit.agent.replay import Replay
 from purlkit.agent.schedule import Schedule
-from purlkit.errors import EnvironmentFailed
+from purlkit.errors import EnvironmentFailed, OutOfMemory
 from purlkit.results import Episode
 from purlkit.seeds import derive
 from purlkit.spec import Agent
 from workers.playing import Failed, Played, PlayEpisode, Weights
+from workers.runners import Life, Limits, NoSigns, Pool, Runners, Size
+
+log = logging.getLogger("purl.search")
 
 # An environment that raises is given one more try; the second time in a row it is the environment, not bad luck.
 TRIES_PER_EPISODE = 2
-WAIT_SECONDS = 0.5  # then RLlib gets its turn to look for runners that came back
+WAIT_SECONDS = 0.5  # then the caller gets its turn
 
 
 class WalkModule(DefaultDQNTorchRLModule):  # type: ignore[misc]
@@ -56,7 +62,11 @@ class Learnt:
 
 
 class PurlDQN(DQN):  # type: ignore[misc]
-    """DQN that plays exactly the asked-for episodes. One `train()` ends when an episode does, or after a short wait."""
+    """DQN that plays exactly the asked-for episodes. One `train()` ends when an episode does, or after a short wait.
+
+    RLlib's own runner in this process is there for the spaces alone and plays nothing. The runners that play start with
+    the first turn; `life` and `limits` may be set before it.
+    """
 
     def setup(self, config: Any) -> None:
         super().setup(config)
@@ -67,43 +77,36 @@ class PurlDQN(DQN):  # type: ignore[misc]
         self.schedule: Schedule[Played] = Schedule(int(walk["episodes"]), int(walk["lookahead"]))
         self.replay = Replay(self.agent.buffer_steps, derive(self.seed, "replay"))
         self.learnt = Learnt(policies={0: self._policy()})
-        self._playing: dict[int, PlayEpisode] = {}  # by runner
-        self._errors: dict[int, int] = {}  # by episode
+        self.size = Size(int(walk["runners"]), self.config.num_cpus_per_env_runner, self.config.num_gpus_per_env_runner)
+        self.life: Life = NoSigns()
+        self.limits = Limits()
+        self._runners: Pool | None = None
+        self._errors: dict[tuple[str, int], int] = {}  # by episode
 
     # ---- one turn of the search
 
     def training_step(self) -> None:
-        self._take_back_lost()
-        for runner in self.env_runner_group.healthy_env_runner_ids():
-            self._play_next(runner)
-        for runner, outcome in self._wait():
-            task = self._playing.pop(runner)
-            if isinstance(outcome, Failed):
-                self._count_error(outcome)
+        self._play_next()
+        for task, played in self._ended():
+            if played is None:
                 self.schedule.lost(task.index)
                 continue
-            self.schedule.finish(task.index, outcome)
-            self._play_next(runner)  # the runner works while we learn
-            while (played := self.schedule.commit_next()) is not None:
-                self._learn_from(played)
-                for idle in self.env_runner_group.healthy_env_runner_ids():
-                    self._play_next(idle)
+            self.schedule.finish(task.index, played)
+            self._play_next()  # the runner works while we learn
+            while (next_played := self.schedule.commit_next()) is not None:
+                self._learn_from(next_played)
+                self._play_next()
 
     @property
     def search_done(self) -> bool:
         return self.schedule.done
 
-    def healthy_runners(self) -> int:
-        return len(self.env_runner_group.healthy_env_runner_ids())
-
-    def _play_next(self, runner: int) -> None:
-        if runner in self._playing or (chosen := self.schedule.start_next()) is None:
-            return
-        index, rerun = chosen
-        version = self.schedule.version_for(index)
-        self._send(
-            runner,
-            PlayEpisode(
+    def _play_next(self) -> None:
+        """Every idle runner gets the next episode whose policy exists."""
+        while (runner := self.runners.idle) is not None and (chosen := self.schedule.start_next()) is not None:
+            index, rerun = chosen
+            version = self.schedule.version_for(index)
+            task = PlayEpisode(
                 index=index,
                 kind="search",
                 seed=derive(self.seed, "explore", index),
@@ -112,32 +115,70 @@ class PurlDQN(DQN):  # type: ignore[misc]
                 version=version,
                 weights=self.learnt.policies[version],
                 rerun=rerun,
-            ),
-        )
+            )
+            self.runners.play(runner, task)
 
-    def _send(self, runner: int, task: PlayEpisode) -> None:
-        if self.env_runner_group.foreach_env_runner_async(task, tag="play", remote_worker_ids=[runner]):
-            self._playing[runner] = task
-        else:
-            self.schedule.lost(task.index)
+    def _ended(self) -> list[tuple[PlayEpisode, Played | None]]:
+        """The episodes that ended meanwhile; None for one that is to be played again."""
+        full: str | None = None
+        ended = []
+        try:
+            for task, outcome in self.runners.wait(WAIT_SECONDS):
+                if isinstance(outcome, Failed) and outcome.error.code == OutOfMemory.code:
+                    full = outcome.error.message
+                elif isinstance(outcome, Failed):
+                    self._count_error(task, outcome)
+                ended.append((task, outcome if isinstance(outcome, Played) else None))
+        except OutOfMemory as error:
+            full = str(error)
+        if full is not None:
+            ended += [(task, None) for task in self._make_room(full)]
+        return ended
 
-    def _wait(self) -> list[tuple[int, Played | Failed]]:
-        # RLlib's own fetch waits for all requests or the whole timeout; the first to end is enough for us.
-        pending = list(self.env_runner_group._worker_manager._in_flight_req_to_actor_id)
-        if pending:
-            ray.wait(pending, num_returns=1, timeout=WAIT_SECONDS)
-        ready: list[tuple[int, Played | Failed]] = self.env_runner_group.fetch_ready_async_reqs(tags="play")
-        return [(runner, outcome) for runner, outcome in ready if runner in self._playing]
+    def _count_error(self, task: PlayEpisode, failed: Failed) -> None:
+        key = task.kind, task.index
+        self._errors[key] = self._errors.get(key, 0) + 1
+        error = failed.error
+        log.warning("%s episode %d failed at layer %s: %s", *key, failed.layer, error.message)
+        if self._errors[key] >= TRIES_PER_EPISODE:
+            message = f"{task.kind} episode {task.index} failed at layer {failed.layer}: {error.message}"
+            raise EnvironmentFailed(message, code=error.code, at=error.at, where=error.where)
 
-    def _take_back_lost(self) -> None:
-        healthy = set(self.env_runner_group.healthy_env_runner_ids())
-        for runner in [r for r in self._playing if r not in healthy]:
-            self.schedule.lost(self._playing.pop(runner).index)
+    # ---- the runners
 
-    def _count_error(self, failed: Failed) -> None:
-        self._errors[failed.index] = self._errors.get(failed.index, 0) + 1
-        if self._errors[failed.index] >= TRIES_PER_EPISODE:
-            raise EnvironmentFailed(f"episode {failed.index} failed at layer {failed.layer}: {failed.error}")
+    @property
+    def runners(self) -> Pool:
+        if self._runners is None:
+            self._runners = self._start_runners()
+        return self._runners
+
+    def _start_runners(self) -> Pool:
+        actor = ray.remote(num_cpus=self.size.cpus, num_gpus=self.size.gpus, max_restarts=0)(SingleAgentEnvRunner)
+        config = ray.put(self.config)
+
+        def start(runner: int) -> Any:
+            return actor.remote(config=config, worker_index=runner, num_workers=self.size.runners, spaces=self.spaces)
+
+        return Runners(self.size.runners, start, self.life, self.limits)
+
+    def _make_room(self, why: str) -> list[PlayEpisode]:
+        """Starts over with runners that have more memory each; what was being played is handed back."""
+        smaller = self.size.after_out_of_memory()
+        if smaller is None:
+            raise OutOfMemory(
+                f"a runner of this job does not fit into memory: {why}",
+                at="/resources/gpus_per_runner",
+                remedy="ask for more of a GPU, or for smaller batches in search.retrain.batch_size",
+            )
+        log.warning("out of memory with %s, going on with %s: %s", self.size, smaller, why)
+        playing = self.runners.stop()
+        self.size, self._runners = smaller, None
+        return playing
+
+    def cleanup(self) -> None:
+        if self._runners is not None:
+            self._runners.stop()
+        super().cleanup()
 
     # ---- learning
 
@@ -184,30 +225,22 @@ class PurlDQN(DQN):  # type: ignore[misc]
 
     def play_greedy(self, count: int, *, on_wait: Callable[[], None]) -> list[Episode]:
         """So many walks of the trained policy on the same runners, each with a retraining seed of its own."""
-        waiting = list(range(count))
-        played: dict[int, Episode] = {}
-        while len(played) < count:
+        waiting = deque(range(count))
+        done: dict[int, Episode] = {}
+        while len(done) < count:
             on_wait()
-            self.restore_env_runners(self.env_runner_group)
-            healthy = set(self.env_runner_group.healthy_env_runner_ids())
-            for runner in [r for r in self._playing if r not in healthy]:
-                waiting.insert(0, self._playing.pop(runner).index)
-            for runner in healthy - set(self._playing):
-                if waiting:
-                    self._send_greedy(runner, waiting)
-            for runner, outcome in self._wait():
-                task = self._playing.pop(runner)
-                if isinstance(outcome, Failed):
-                    self._count_error(outcome)
-                    waiting.insert(0, task.index)
+            while waiting and (runner := self.runners.idle) is not None:
+                self.runners.play(runner, self._greedy(waiting.popleft()))
+            for task, played in self._ended():
+                if played is None:
+                    waiting.appendleft(task.index)
                 else:
-                    played[task.index] = outcome.episode
-        return [played[index] for index in range(count)]
+                    done[task.index] = played.episode
+        return [done[index] for index in range(count)]
 
-    def _send_greedy(self, runner: int, waiting: list[int]) -> None:
-        index = waiting.pop(0)
+    def _greedy(self, index: int) -> PlayEpisode:
         version = self.schedule.episodes
-        task = PlayEpisode(
+        return PlayEpisode(
             index=index,
             kind="greedy",
             seed=derive(self.seed, "greedy", index),
@@ -216,10 +249,6 @@ class PurlDQN(DQN):  # type: ignore[misc]
             version=version,
             weights=self.learnt.policies[version],
         )
-        if self.env_runner_group.foreach_env_runner_async(task, tag="play", remote_worker_ids=[runner]):
-            self._playing[runner] = task
-        else:
-            waiting.insert(0, index)
 
 
 def dqn_config(
@@ -236,15 +265,14 @@ def dqn_config(
     """Stock DQN's settings for the paper's agent; what the subclass does itself is switched off."""
     return (
         DQNConfig(algo_class=PurlDQN)
-        .environment(env, env_config=env_config)
+        .environment(env, env_config={**env_config, "runners": runners})
         .framework("torch")
         .env_runners(
-            num_env_runners=runners,
+            num_env_runners=0,  # ours are in workers/runners.py
             num_envs_per_env_runner=1,
             num_cpus_per_env_runner=cpus,
             num_gpus_per_env_runner=gpus,
             sample_timeout_s=None,
-            create_local_env_runner=False,
             rollout_fragment_length=1,
         )
         .learners(num_learners=0, num_gpus_per_learner=0)
@@ -275,8 +303,7 @@ def dqn_config(
         .reporting(
             min_time_s_per_iteration=None, min_sample_timesteps_per_iteration=0, min_train_timesteps_per_iteration=0
         )
-        .fault_tolerance(
-            restart_failed_env_runners=True, max_num_env_runner_restarts=20, delay_between_env_runner_restarts_s=1.0
-        )
+        # A call that raises ends its runner at once instead of after a nap: PlayEpisode lets no exception through.
+        .fault_tolerance(restart_failed_env_runners=False)
         .debugging(seed=seed % 2**31, log_level="ERROR", log_sys_usage=False)
     )

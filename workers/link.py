@@ -180,6 +180,10 @@ class Link:
     def put_artifact(self, name: str, path: Path, media_type: str) -> None:
         self._put(f"{self._path}/artifacts/{name}", _File(path), media_type)
 
+    def append_log(self, start: int, data: bytes) -> None:
+        """The next bytes of the log, from this offset."""
+        self._call("POST", f"{self._path}/log", params={"start": start}, content=data)
+
     def finish(self, finish: Finish) -> None:
         self._call("POST", f"{self._path}/finish", json=finish.model_dump(mode="json"))
         self.close()

@@ -19,7 +19,7 @@ from purlkit.results import Episode, Finish, Phase
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
 from purlkit.zoo import datasets
-from workers import candidates, cluster, publish, randomly, stages
+from workers import candidates, capacity, cluster, publish, randomly, stages
 from workers.attempt import Attempt
 from workers.dense import Dense, dense_baseline, uploaded_weights
 from workers.outcome import LastLook, checked
@@ -49,6 +49,9 @@ def prune(job: Attempt) -> Finish:
     if not report.runnable:
         reason = report.reasons[0]
         raise Impossible(code=reason.code, message=reason.message, at=reason.at)
+    # A later attempt makes do with what the cluster still has.
+    at_least = spec.resources.env_runners if job.brief.number == 1 else 1
+    capacity.check(spec.resources, ray_address=job.ray_address, at_least=at_least, on_wait=job.link.check)
 
     job.enter(Phase.DENSE)
     splits = datasets.load(spec.data, job.datasets_dir, device=job.device)
@@ -56,8 +59,9 @@ def prune(job: Attempt) -> Finish:
     dense = dense_baseline(job, splits.without_test(), uploaded)
 
     reached: list[Reached] = []
-    with cluster.connected(job.ray_address, job.scratch):
-        cluster.check_fits(spec.resources)
+    job.enter(Phase.SEARCH)
+    with cluster.connected(job.ray_address, job.scratch, on_wait=job.link.check):
+        capacity.wait_for_room(spec.resources, on_wait=job.waits_for)
         pulse = Pulse(already=job.link.counter)
         for point in range(len(spec.points)):
             before = [episode for earlier in reached for episode in earlier.episodes]
@@ -66,26 +70,27 @@ def prune(job: Attempt) -> Finish:
     job.enter(Phase.VERIFY)
     test = LastLook(job, dense, splits.test)
     proven = checked(job, dense, test, [each.outcome for each in reached], len(splits.train))
+    episodes = [episode for each in reached for episode in each.episodes]
     result = publish.result_of(
         job,
         dense,
         proven,
         splits=splits.sizes,
+        episodes=episodes,
         search_seconds=sum(each.seconds for each in reached),
         search_images=sum(each.images for each in reached),
     )
 
     job.enter(Phase.PUBLISH)
-    return publish.publish(
-        job, dense, splits.test, result, proven, [episode for each in reached for episode in each.episodes]
-    )
+    return publish.publish(job, dense, splits.test, result, proven, episodes)
 
 
 def _reach(
     job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequence[Episode], epoch_images: int
 ) -> Reached:
     """One target: search, in as many stages as the job has, then race what was found against the naive methods."""
-    job.enter(Phase.SEARCH, stage.point)
+    if stage.point:
+        job.enter(Phase.SEARCH, stage.point)
     found = _search(job, dense, stage, pulse, before)
     episodes = [stage.placed(episode) for episode in found.walks]
     while not stage.is_last:

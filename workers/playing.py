@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from purlkit.agent.replay import Floats, Step, steps_of
-from purlkit.results import Episode, EpisodeKind
+from purlkit.errors import EnvironmentFailed, OutOfMemory, PurlError, place_of
+from purlkit.results import Episode, EpisodeKind, ErrorReport
 
 Weights = dict[str, Any]
 
@@ -43,8 +44,8 @@ class PlayEpisode:
             runner.get_metrics()
         except Exception as error:
             layer = env.layers[min(len(env.walk.actions), len(env.layers) - 1)].name
-            cause = error.__cause__ or error  # RLlib puts an empty error of its own around the environment's
-            return Failed(self.index, layer, f"{type(cause).__name__}: {cause}")
+            # RLlib puts an empty error of its own around the environment's.
+            return Failed(layer, _report(error.__cause__ or error))
         episode = env.walk.record(
             index=self.index,
             kind=self.kind,
@@ -52,14 +53,11 @@ class PlayEpisode:
             weights_version=self.version,
             rerun=self.rerun,
         )
-        return Played(
-            self.index, episode, np.asarray(played.get_observations(), np.float32), bool(played.is_terminated)
-        )
+        return Played(episode, np.asarray(played.get_observations(), np.float32), bool(played.is_terminated))
 
 
 @dataclass(frozen=True)
 class Played:
-    index: int
     episode: Episode
     observations: Floats  # one more than there are steps
     terminated: bool
@@ -70,6 +68,17 @@ class Played:
 
 @dataclass(frozen=True)
 class Failed:
-    index: int
+    """What the environment raised, as data: not every exception survives the way to the driver."""
+
     layer: str
-    error: str
+    error: ErrorReport
+
+
+def _report(error: BaseException) -> ErrorReport:
+    code, at = EnvironmentFailed.code, None
+    if isinstance(error, torch.OutOfMemoryError):
+        code = OutOfMemory.code
+    elif isinstance(error, PurlError):
+        code, at = error.code, error.at
+    message = f"{type(error).__name__}: {error}"[:5000]
+    return ErrorReport(code=code, message=message, at=at, where=place_of(error))

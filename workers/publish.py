@@ -41,6 +41,7 @@ def result_of(
     checked: Sequence[Checked],
     *,
     splits: dict[str, int],
+    episodes: Sequence[Episode],
     search_seconds: float,
     search_images: int,
 ) -> Result:
@@ -66,6 +67,8 @@ def result_of(
         versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         search_seconds=search_seconds,
         search_images=search_images,
+        search_steps=sum(len(episode.actions) for episode in episodes),
+        search_steps_computed=sum(episode.steps_computed for episode in episodes),
     )
 
 

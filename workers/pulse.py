@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import ray
@@ -12,12 +14,15 @@ class PulseCounter:
 
     def __init__(self) -> None:
         self.count = 0
+        self.by_runner: dict[int, int] = {}
 
-    def tick(self) -> None:
+    def tick(self, runner: int = 0) -> None:
+        """A step has ended, or a batch in the middle of a long one."""
         self.count += 1
+        self.by_runner[runner] = self.by_runner.get(runner, 0) + 1
 
-    def read(self) -> int:
-        return self.count
+    def read(self) -> tuple[int, dict[int, int]]:
+        return self.count, self.by_runner
 
 
 class Pulse:
@@ -28,6 +33,9 @@ class Pulse:
         self._asked: Any = None
         self._seen = 0
         self._before = already  # counted elsewhere, or by an actor that was lost and began anew
+        self._by_runner: dict[int, int] = {}
+        self._heard_at: dict[int, float] = {}
+        self._read_at = -math.inf
 
     def read(self) -> int:
         if self._asked is None:
@@ -36,10 +44,22 @@ class Pulse:
         if ready:
             self._asked = None
             try:
-                count = int(ray.get(ready[0]))
-            except ray.exceptions.RayError:
+                count, by_runner = ray.get(ready[0], timeout=1.0)
+            except (ray.exceptions.RayError, TimeoutError):
                 return self._before + self._seen
             if count < self._seen:
                 self._before += self._seen
             self._seen = count
+            self._hear(by_runner)
         return self._before + self._seen
+
+    def _hear(self, by_runner: dict[int, int]) -> None:
+        self._read_at = time.monotonic()
+        for runner, count in by_runner.items():
+            if count != self._by_runner.get(runner):
+                self._heard_at[runner] = self._read_at
+        self._by_runner = by_runner
+
+    def silent_for(self, runner: int) -> float:
+        """Up to the latest answer of the counter: while that is away, nobody can be said to be silent."""
+        return self._read_at - self._heard_at.get(runner, -math.inf) if self._read_at > -math.inf else 0.0

@@ -13,17 +13,17 @@ import logging
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
 from purlkit import code
-from purlkit.errors import PurlError
+from purlkit.errors import PurlError, place_of
 from purlkit.processes import end_own_session
 from purlkit.results import LOG, UNREACHABLE_EXIT, ErrorReport, Finish, Outcome
 from workers import cluster, scratch
 from workers.attempt import Attempt
 from workers.link import Interrupted, Link, Superseded, Unreachable
+from workers.logship import LogShipper, keep_tail, own_output
 
 log = logging.getLogger("purl.worker")
 
@@ -41,7 +41,8 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
 
 
 def _attend(link: Link, environ: Mapping[str, str], folder: Path) -> int:
-    logging.getLogger().addHandler(_log_file(folder / LOG))
+    said = own_output(folder, LOG_FORMAT)
+    shipper = LogShipper(link, said)
     try:
         job = Attempt(
             brief=link.start(),
@@ -51,8 +52,11 @@ def _attend(link: Link, environ: Mapping[str, str], folder: Path) -> int:
             ray_address=environ.get("PURL_RAY_ADDRESS", ""),
             download=environ.get("PURL_DOWNLOAD") == "1",
         )
+        shipper.start()
         finish = _run(job, expected_code=environ.get("PURL_CODE_SHA256"))
+        shipper.stop()
         # Whoever sees the end of the job can read at once how it came about.
+        keep_tail(said, folder / LOG)
         link.put_artifact(LOG, folder / LOG, "text/plain; charset=utf-8")
         link.finish(finish)
     except Unreachable as error:
@@ -62,12 +66,6 @@ def _attend(link: Link, environ: Mapping[str, str], folder: Path) -> int:
         log.error("superseded: %s", error)
         return 3
     return 0
-
-
-def _log_file(path: Path) -> logging.Handler:
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    return handler
 
 
 def _run(job: Attempt, *, expected_code: str | None = None) -> Finish:
@@ -96,23 +94,19 @@ def _run(job: Attempt, *, expected_code: str | None = None) -> Finish:
 
 
 def report_of(error: Exception) -> ErrorReport:
-    """Our own errors say what the client can do and won't pass by themselves; any other may, in another attempt."""
+    """Our own errors say what the client can do, and whether it passes by itself; any other may, in another attempt."""
+    cause = getattr(error, "cause", None)  # of what Ray brings from a task: the exception that was raised there
+    if isinstance(cause, PurlError):
+        error = cause
     if isinstance(error, PurlError):
-        return ErrorReport(code=error.code, message=str(error), at=error.at, where=_where(error))
+        where = error.where or place_of(error)
+        return ErrorReport(code=error.code, message=str(error), at=error.at, where=where, retryable=error.retryable)
     return ErrorReport(
         code="internal_error",
         message=f"{type(error).__name__}: {error}"[:10_000],
-        where=_where(error),
+        where=place_of(error),
         retryable=True,
     )
-
-
-def _where(error: Exception) -> str:
-    """The innermost frame of our own: the same place again means the same fault."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if any(f"/{part}/" in frame.filename for part in ("workers", "purlkit"))]
-    frame = (ours or frames)[-1]
-    return f"{type(error).__name__} in {Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.name}"
 
 
 def end_everything() -> None:

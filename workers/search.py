@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import ray
 import torch
 from ray.tune.registry import register_env
 
 from purlkit import checkpoint
 from purlkit.agent.replay import Step
-from purlkit.env import PruningEnv
-from purlkit.errors import SearchStuck
+from purlkit.env import PruningEnv, spaces
 from purlkit.pruning.masks import Mask
 from purlkit.results import Episode
-from purlkit.spec import JobSpec
+from purlkit.spec import JobSpec, Search
 from purlkit.training.data import subset
 from purlkit.zoo import datasets, models
 from workers import searchstate
@@ -28,29 +29,55 @@ from workers.pulse import Pulse
 from workers.stages import Stage
 
 ENV_NAME = "purl-walk"
-# A killed runner is back in 4 to 6 s; a minute without any says that none will come.
-NO_RUNNER_SECONDS = 60.0
+TICK_SECONDS = 5.0  # between two signs of life in the middle of a step; runners are given minutes
 
 
 class WatchedEnv(PruningEnv):
-    """The walk, with every finished step counted where the driver can see it."""
+    """The walk, with every finished step counted where the driver can see it, and signs of life in between."""
 
-    def __init__(self, *, pulse: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, pulse: Any, runner: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs, on_batch=self._tick_now_and_then)
         self._pulse = pulse
+        self._runner = runner
+        self._ticked_at = time.monotonic()
 
     def step(self, action: Any) -> Any:
         result = super().step(action)
-        self._pulse.tick.remote()
+        self._tick()
         return result
 
+    def _tick(self) -> None:
+        self._pulse.tick.remote(self._runner)
+        self._ticked_at = time.monotonic()
 
-def make_env(config: dict[str, Any]) -> WatchedEnv:
+    def _tick_now_and_then(self) -> None:
+        if time.monotonic() - self._ticked_at > TICK_SECONDS:
+            self._tick()
+
+
+class OnlySpaces(gymnasium.Env[Any, Any]):
+    """What RLlib's own runner in the driver has instead of a model: nothing is ever played there."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012 - gymnasium declares it so
+
+    def __init__(self, search: Search, layers: int) -> None:
+        self.observation_space, self.action_space = spaces(search, layers)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed, options=options)
+        return np.zeros(self.observation_space.shape or (), np.float32), {}
+
+
+def make_env(config: Any) -> gymnasium.Env[Any, Any]:
     """Runs inside an env runner: a model copy and the two splits that the search may see."""
     spec = JobSpec.model_validate_json(config["spec"])
+    if config.worker_index == 0:
+        return OnlySpaces(spec.search, config["layers"])
     # More threads than reserved CPUs only wait for each other; OMP_NUM_THREADS is what Ray itself would set.
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
     device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
+    if device == "cuda":
+        keep_to_share(ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
     search = spec.search
     splits = datasets.load(spec.data, Path(config["datasets"]), device=device).without_test()
     splits = splits.with_reward_images(search.reward_images)
@@ -59,6 +86,7 @@ def make_env(config: dict[str, Any]) -> WatchedEnv:
     checkpoint.load_into(model, tensors)
     return WatchedEnv(
         pulse=config["pulse"],
+        runner=config.worker_index,
         model=model,
         subset=subset(splits.train, search.retrain.images, spec.seed),
         reward_images=splits.reward,
@@ -67,7 +95,14 @@ def make_env(config: dict[str, Any]) -> WatchedEnv:
         target_sparsity=config["target_sparsity"],
         mask=Mask(keep),
         retrain_seed=0,  # every episode brings its own
+        cache_bytes=spec.resources.cache_bytes,
     )
+
+
+def keep_to_share(gpus: float) -> None:
+    """Ray counts shares of a GPU and does not hold anybody to them: one that takes more would break its neighbours."""
+    if gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
 
 
 @dataclass(frozen=True)
@@ -136,8 +171,8 @@ def search(
         for episode in greedy:
             hooks.on_episode(episode)
         seconds = algorithm.learnt.seconds + time.monotonic() - began
-        images = spec.search.images_retrained(e.actions for e in [*algorithm.learnt.episodes, *greedy])
-        return Found(algorithm.learnt.episodes, greedy, seconds, images)
+        computed = sum(walk.steps_computed for walk in [*algorithm.learnt.episodes, *greedy])
+        return Found(algorithm.learnt.episodes, greedy, seconds, spec.search.images_retrained(computed))
     finally:
         algorithm.stop()
 
@@ -167,18 +202,14 @@ def _build(stage: Stage, pulse: Pulse, target_accuracy: float, datasets_dir: Pat
         gpus=spec.resources.gpus_per_runner,
         seed=stage.seed,
     )
-    try:
-        algorithm: PurlDQN = config.build_algo()
-        return algorithm
-    except Exception as error:
-        # RLlib hides why its runners did not start behind errors of its own, such as an empty list's.
-        raise SearchStuck("the runners could not be started", remedy="attempt.log says why") from error
+    algorithm: PurlDQN = config.build_algo()
+    algorithm.life = pulse
+    return algorithm
 
 
 def _play(algorithm: PurlDQN, hooks: Hooks) -> None:
     reported = len(algorithm.learnt.episodes)
     before, began = algorithm.learnt.seconds, time.monotonic()
-    alone_since: float | None = None
     while not algorithm.search_done:
         hooks.on_wait()
         algorithm.train()
@@ -188,9 +219,3 @@ def _play(algorithm: PurlDQN, hooks: Hooks) -> None:
                 hooks.on_episode(episode)
             reported = len(algorithm.learnt.episodes)
             hooks.on_state(searchstate.dump(algorithm))
-        if algorithm.healthy_runners():
-            alone_since = None
-        else:
-            alone_since = alone_since or time.monotonic()
-            if time.monotonic() - alone_since > NO_RUNNER_SECONDS:
-                raise SearchStuck(f"no healthy runner for {NO_RUNNER_SECONDS:.0f} s")

@@ -121,6 +121,7 @@ def fine_tune(spec_json: str, dense: dict[str, Tensor], leg: Leg, datasets_dir: 
         seed=leg.seed,
         mask=entrant.mask,
         on_batch=lambda: pulse.tick.remote(),
+        at="/fine_tune",
         paused=Paused(run.epochs, run.paused) if run.epochs else None,
         stop=lambda done: done >= leg.until or time.monotonic() - began > TASK_SECONDS,
     )

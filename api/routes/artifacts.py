@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from api import docs
 from api.deps import DatabaseDep, StoreDep
 from api.downloads import send
 from api.errors import Problem
-from api.represent import artifact_view, episode_view
-from api.schemas import ArtifactView, EpisodeView, Listing, Page, Stored
+from api.represent import artifact_view, episode_view, layer_views
+from api.router import Router
+from api.schemas import ArtifactView, CandidateLayers, EpisodeView, Listing, Page, Stored
 from purlkit.results import CHECKPOINT
 from services import artifacts, episodes, jobs
 from services.errors import NotFound
 
-router = APIRouter(prefix="/jobs", tags=["results"])
+router = Router(prefix="/jobs", tags=["results"])
 
 # What no artifact can be called is not looked for: PostgreSQL refuses a NUL even in a question.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -48,6 +49,25 @@ def list_episodes(
         return Page(data=[episode_view(row) for row in page.items], has_more=page.has_more, next=page.next)
 
 
+@router.get(
+    "/{job_id}/layers",
+    summary="The raced networks, layer by layer",
+    responses=docs.problems(p404="there is no such job, or it has not succeeded"),
+)
+def list_layers(job_id: str, db: DatabaseDep) -> Listing[CandidateLayers]:
+    """How many weights each layer has and keeps, for every candidate of the race, the winner among them."""
+    with db.read() as session:
+        job = jobs.get(session, job_id)
+        if job.result is None:
+            raise Problem(404, "no_result", f"the job is {job.state}: layers are there once it has succeeded")
+        layers = layer_views(job)
+    if layers is None:
+        raise Problem(
+            404, "no_result", "another version of the program stored the result: GET /jobs/{id} shows it as is"
+        )
+    return Listing(data=layers)
+
+
 @router.get("/{job_id}/artifacts", summary="The job's files", responses=docs.problems(p404=docs.NO_JOB))
 def list_artifacts(job_id: str, db: DatabaseDep) -> Listing[ArtifactView]:
     """The log is there from the first attempt on and grows; everything else appears when an attempt has finished."""
@@ -56,9 +76,8 @@ def list_artifacts(job_id: str, db: DatabaseDep) -> Listing[ArtifactView]:
         return Listing(data=[artifact_view(artifact) for artifact in artifacts.list_published(session, job_id)])
 
 
-@router.head("/{job_id}/artifacts/{name}", include_in_schema=False)
 @router.get("/{job_id}/artifacts/{name}", summary="One file", response_class=Response, responses=_DOWNLOAD)
-def download(
+def get_artifact(
     job_id: str, name: str, request: Request, db: DatabaseDep, store: StoreDep, redirect: Redirect = False
 ) -> Response:
     """Takes Range, If-Range and If-None-Match."""
@@ -78,9 +97,8 @@ def download(
     )
 
 
-@router.head("/{job_id}/checkpoint", include_in_schema=False)
 @router.get("/{job_id}/checkpoint", summary="A winner's pruned network", response_class=Response, responses=_DOWNLOAD)
-def checkpoint(
+def get_checkpoint(
     job_id: str,
     request: Request,
     db: DatabaseDep,
@@ -97,7 +115,7 @@ def checkpoint(
         if job.result is None:
             raise Problem(404, "no_checkpoint", f"the job is {job.state}: a checkpoint is there once it has succeeded")
         name = _checkpoint_name(job.result, sparsity)
-    return download(job_id, name, request, db, store, redirect)
+    return get_artifact(job_id, name, request, db, store, redirect)
 
 
 def _checkpoint_name(result: dict[str, Any], sparsity: float | None) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import docs
-from api.body import json_body
+from api.body import chunks, json_body
 from api.deps import DatabaseDep, Parts, PartsDep, StoreDep, TokenDep
 from api.downloads import send
-from api.schemas import FinishView, StoredView
+from api.router import Router
+from api.schemas import FinishView, LogView, StoredView
 from api.uploads import announced_digest, into_store, media_type
 from purlkit.results import AttemptBrief, Finish, Heartbeat, HeartbeatAnswer, WorkerEvents
 from purlkit.spec import JobSpec, Uploaded
@@ -19,15 +20,18 @@ from services import attempts, jobs, weights
 from services.artifacts import Blob
 from services.errors import NotFound
 
-router = APIRouter(
+router = Router(
     prefix="/attempts/{attempt_id}", tags=["worker"], responses=docs.problems(p401=docs.NO_TOKEN, p409=docs.STALE)
 )
+
+# A worker sends a few seconds of its log at a time.
+MAX_LOG_BYTES = 256 * 1024
 
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 @router.get("", summary="All that a worker needs to start")
-def get_brief(attempt_id: str, token: TokenDep, db: DatabaseDep) -> AttemptBrief:
+def get_attempt(attempt_id: str, token: TokenDep, db: DatabaseDep) -> AttemptBrief:
     with db.read() as session:
         return attempts.brief(session, attempts.authenticate(session, attempt_id, token))
 
@@ -43,7 +47,9 @@ def get_saved(
 
 
 @router.get("/weights", summary="The uploaded weights that the spec names", response_class=Response)
-def get_weights(attempt_id: str, token: TokenDep, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
+def get_attempt_weights(
+    attempt_id: str, token: TokenDep, request: Request, db: DatabaseDep, store: StoreDep
+) -> Response:
     with db.read() as session:
         attempt = attempts.authenticate(session, attempt_id, token)
         spec = JobSpec.model_validate(jobs.get(session, attempt.job_id).spec)
@@ -109,6 +115,29 @@ async def put_artifact(attempt_id: str, name: Name, token: TokenDep, request: Re
 
     await run_in_threadpool(record)
     return _stored(blob)
+
+
+@router.post(
+    "/log",
+    summary="What the attempt says, while it says it",
+    openapi_extra=docs.bytes_request("the next bytes of its log"),
+)
+async def append_log(
+    attempt_id: str,
+    token: TokenDep,
+    request: Request,
+    parts: PartsDep,
+    start: Annotated[int, Query(ge=0, le=2**40, description="where in the log these bytes begin")],
+) -> LogView:
+    """Bytes that are here already are passed over: sending them again is fine. The file that the attempt uploads as
+    its log at the end replaces all of them."""
+    data = b"".join([chunk async for chunk in chunks(request, MAX_LOG_BYTES)])
+
+    def record() -> int:
+        with parts.db.write() as session:
+            return attempts.append_log(session, attempts.authenticate(session, attempt_id, token), start, data)
+
+    return LogView(bytes=await run_in_threadpool(record))
 
 
 @router.post("/finish", summary="The attempt's last word", openapi_extra=docs.json_request(Finish))

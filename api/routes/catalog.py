@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
 from api import docs
 from api.deps import SettingsDep
+from api.router import Router
 from api.schemas import Listing
 from purlkit.zoo import catalog
 from services.settings import Settings
 
-router = APIRouter(tags=["catalog"])
+router = Router(tags=["catalog"])
 
 Provider = Annotated[
     Literal["purlkit", "torchvision", "timm", "plugin"] | None,

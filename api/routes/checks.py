@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from api import docs
 from api.body import json_body
 from api.deps import DatabaseDep, StoreDep, TokenDep
 from api.downloads import send
+from api.router import Router
 from purlkit.results import CheckBrief, CheckReport
 from purlkit.spec import JobSpec, Uploaded
 from services import checks, weights
 from services.errors import NotFound
 
-router = APIRouter(prefix="/checks/{check_id}", tags=["worker"], responses=docs.problems(p401=docs.NO_TOKEN))
+router = Router(prefix="/checks/{check_id}", tags=["worker"], responses=docs.problems(p401=docs.NO_TOKEN))
 
 
 @router.get("", summary="What is to be checked")
-def get_brief(check_id: str, token: TokenDep, db: DatabaseDep) -> CheckBrief:
+def get_check(check_id: str, token: TokenDep, db: DatabaseDep) -> CheckBrief:
     with db.read() as session:
         spec = JobSpec.model_validate(checks.authenticate(session, check_id, token).spec)
         chosen = spec.model.weights
@@ -28,7 +29,7 @@ def get_brief(check_id: str, token: TokenDep, db: DatabaseDep) -> CheckBrief:
 
 
 @router.get("/weights", summary="The uploaded weights that the spec names", response_class=Response)
-def get_weights(check_id: str, token: TokenDep, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
+def get_check_weights(check_id: str, token: TokenDep, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
     with db.read() as session:
         chosen = JobSpec.model_validate(checks.authenticate(session, check_id, token).spec).model.weights
         found = weights.find(session, chosen.sha256) if isinstance(chosen, Uploaded) else None
@@ -38,7 +39,7 @@ def get_weights(check_id: str, token: TokenDep, request: Request, db: DatabaseDe
 
 
 @router.post("/report", status_code=204, summary="What the check found", openapi_extra=docs.json_request(CheckReport))
-def report(
+def report_check(
     check_id: str, token: TokenDep, found: Annotated[CheckReport, Depends(json_body(CheckReport))], db: DatabaseDep
 ) -> None:
     with db.write() as session:

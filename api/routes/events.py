@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import StreamingResponse
-from fastapi.sse import format_sse_event
+from fastapi import Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import docs
-from api.deps import Parts, PartsDep
+from api.deps import PartsDep
 from api.represent import event_view
+from api.router import Router
 from api.schemas import EventView, Page
+from api.watching import LiveResponse
 from services import events, jobs
 from services.database import Database
 
-router = APIRouter(prefix="/jobs", tags=["results"])
-
-# Proxies close what is silent for a minute, some for half of that.
-HEARTBEAT_SECONDS = 15.0
-HEARTBEAT = b": still here\n\n"
-
-# What one look at the database brings for a stream.
-EVENTS_PER_LOOK = 100
+router = Router(prefix="/jobs", tags=["results"])
 
 LARGEST_SEQ = 2**63 - 1
 Seq = Annotated[int, Query(ge=0, le=LARGEST_SEQ, description="only events behind this seq")]
@@ -47,56 +37,30 @@ LastEventId = Annotated[
 )
 async def list_events(
     job_id: str,
+    request: Request,
     parts: PartsDep,
     after: Seq = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="events per page")] = 100,
-    accept: Annotated[str, Header(description="text/event-stream for the stream")] = "",
     last_event_id: LastEventId = None,
 ) -> Response:
-    """A page ends at `next`, which is `after` for the following one, even where there is nothing more yet.
+    """The stream is for those who send `Accept: text/event-stream`, the page for all others.
+
+    A page ends at `next`, which is `after` for the following one, even where there is nothing more yet.
 
     The stream sends each event under its seq as id, so a client that reconnects misses none and sees none twice. It
     ends with the last event of a job that has ended.
     """
-    if "text/event-stream" not in accept.lower():
+    if "text/event-stream" not in request.headers.get("accept", "").lower():
         page = await run_in_threadpool(_page, parts.db, job_id, after, limit)
         return Response(page.model_dump_json(), media_type="application/json")
     after = after if last_event_id is None else last_event_id
-    first, over = await run_in_threadpool(_look, parts.db, job_id, after)
-    if over and not first:
+    if await run_in_threadpool(_is_over, parts.db, job_id, after):
         return Response(status_code=204)
-    return StreamingResponse(
-        follow(parts, job_id, after),
-        media_type="text/event-stream",
-        # The second is for nginx, which would hold events back to fill its buffer.
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
-
-
-async def follow(
-    parts: Parts, job_id: str, after: int, *, heartbeat_seconds: float = HEARTBEAT_SECONDS
-) -> AsyncIterator[bytes]:
-    """Every event behind `after` as it comes, until the job has ended or the server wants to stop."""
-    spoke_at = time.monotonic()
-    while not parts.stopping.is_set():
-        seen, over = await run_in_threadpool(_look, parts.db, job_id, after)
-        for event in seen:
-            yield format_sse_event(event=event.type, id=str(event.seq), data_str=event.model_dump_json())
-            after, spoke_at = event.seq, time.monotonic()
-        if over:
-            return
-        if time.monotonic() - spoke_at >= heartbeat_seconds:
-            yield HEARTBEAT
-            spoke_at = time.monotonic()
-        if len(seen) < EVENTS_PER_LOOK:
-            await _pause(parts)
-
-
-async def _pause(parts: Parts) -> None:
-    try:
-        await asyncio.wait_for(parts.stopping.wait(), parts.settings.poll_seconds)
-    except TimeoutError:
-        return
+    # The second is for nginx, which would hold events back to fill its buffer.
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    if request.method == "HEAD":
+        return Response(headers=headers, media_type="text/event-stream")
+    return LiveResponse(parts.hub.follow(job_id, after), headers=headers)
 
 
 def _page(db: Database, job_id: str, after: int, limit: int) -> Page[EventView]:
@@ -106,9 +70,8 @@ def _page(db: Database, job_id: str, after: int, limit: int) -> Page[EventView]:
         return Page(data=[event_view(event) for event in page.items], has_more=page.has_more, next=page.next)
 
 
-def _look(db: Database, job_id: str, after: int) -> tuple[list[EventView], bool]:
-    """What is new, and whether nothing will ever follow it. The state is read first: its event can't come later."""
+def _is_over(db: Database, job_id: str, after: int) -> bool:
+    """Whether nothing will ever follow. The state is read first: its event can't come later."""
     with db.read() as session:
         ended = jobs.get(session, job_id).state.is_terminal
-        page = events.page(session, job_id, after, EVENTS_PER_LOOK)
-        return [event_view(event) for event in page.items], ended and not page.has_more
+        return ended and not events.page(session, job_id, after, 1).items

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import docs
 from api.deps import DatabaseDep, SettingsDep, StoreDep
 from api.errors import Problem
+from api.router import Router
 from purlkit.errors import PurlError
 from services.artifacts import Store
 from services.database import Database, check_schema
@@ -20,7 +20,7 @@ from services.errors import StoreFull
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 
 class Health(BaseModel):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from api import docs
+from api.router import Router
 from api.schemas import Listing
 from purlkit.published import Published
 from purlkit.recipes import Recipe, recipe, recipes
 from purlkit.spec import JobSpec
 from services.errors import NotFound
 
-router = APIRouter(tags=["catalog"])
+router = Router(tags=["catalog"])
 
 
 class RecipeView(BaseModel):

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import io
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import docs
+from api.body import content_type
 from api.deps import Parts, PartsDep
+from api.errors import blame_parameter
+from api.router import Router
 from api.schemas import UploadView
 from api.uploads import announced_digest, into_store
 from purlkit.header import MAX_HEADER_BYTES, TensorInfo, read_header
-from services import weights
+from services import quotas, weights
 from services.artifacts import Blob
+from services.quotas import Quotas
 
-router = APIRouter(tags=["weights"])
+router = Router(tags=["weights"])
+
+# Types that a page of somebody else's can't send without the browser asking first.
+MEDIA_TYPES = ("application/octet-stream", "application/x-safetensors")
 
 
 class _Header:
@@ -51,13 +58,20 @@ class _Header:
         **docs.problems(
             p400="the bytes don't match the Repr-Digest that was sent",
             p413="the file is too large",
+            p415="it is not declared as application/octet-stream",
             p422="it is not a safetensors file that we accept: bad_weights_file",
+            p429="the store is full: storage_quota",
             p507="the disk is full",
         ),
     },
 )
-async def upload(request: Request, parts: PartsDep) -> Response:
+async def upload_weights(request: Request, parts: PartsDep) -> Response:
     """The file goes under its sha256, which a spec then names as {"model": {"weights": {"sha256": "…"}}}."""
+    if content_type(request) not in MEDIA_TYPES:
+        raise blame_parameter(
+            "unsupported_media_type", "Content-Type", f"send the file as {' or '.join(MEDIA_TYPES)}", status=415
+        )
+    await run_in_threadpool(_check_room, parts, request.headers.get("content-length", ""))
     header = _Header()
     blob = await into_store(
         request,
@@ -68,6 +82,12 @@ async def upload(request: Request, parts: PartsDep) -> Response:
     )
     view, known = await run_in_threadpool(_record, parts, blob, len(header.tensors))
     return Response(view.model_dump_json(), 200 if known else 201, media_type="application/json")
+
+
+def _check_room(parts: Parts, announced: str) -> None:
+    more = int(announced[:18]) if announced.isdecimal() else 0
+    with parts.db.read() as session:
+        quotas.check_storage(session, Quotas.of(parts.settings), more=more)
 
 
 def _record(parts: Parts, blob: Blob, tensors: int) -> tuple[UploadView, bool]:

@@ -6,6 +6,7 @@ their index. So which runner is faster changes nothing: the result is the same o
 
 from __future__ import annotations
 
+import heapq
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -17,7 +18,7 @@ class Schedule(Generic[T]):
         self.lookahead = lookahead
         self.committed = committed  # episodes 0 … committed - 1 are learnt from
         self.started = max(started, committed)  # episodes below this were begun once, here or in an earlier attempt
-        self._waiting = list(range(committed, episodes))
+        self._waiting = list(range(committed, episodes))  # a heap
         self._finished: dict[int, T] = {}
 
     @property
@@ -36,14 +37,14 @@ class Schedule(Generic[T]):
         """The next episode whose policy exists, and whether it was begun before; None while there is none."""
         if not self._waiting or self.version_for(self._waiting[0]) > self.committed:
             return None
-        index = self._waiting.pop(0)
+        index = heapq.heappop(self._waiting)
         rerun = index < self.started
         self.started = max(self.started, index + 1)
         return index, rerun
 
     def lost(self, index: int) -> None:
         """Its runner died: it is played again, before any later one."""
-        self._waiting = sorted([*self._waiting, index])
+        heapq.heappush(self._waiting, index)
 
     def finish(self, index: int, outcome: T) -> None:
         self._finished[index] = outcome

@@ -19,7 +19,7 @@ from purlkit.pruning.masks import Mask
 from purlkit.pruning.policy import mask_for_alphas, mean_alphas
 from purlkit.results import Episode
 from purlkit.seeds import derive
-from purlkit.spec import Retrain, Search
+from purlkit.spec import Resources, Retrain, Search
 from purlkit.training.data import Splits, splits_of, subset
 from purlkit.training.evaluate import accuracy
 
@@ -75,12 +75,14 @@ def search(
     accuracy_target: float | None = None,
     settings: Search | None = None,
     seed: int = 0,
+    cache_bytes: int | None = None,
     on_episode: OnEpisode | None = None,
 ) -> SearchResult:
     """Learns with PuRL how much to prune each layer of a trained network, in this process.
 
     `data` is a `Splits`, or a pair (images, classes) of which a fifth drives the reward. The accuracy to keep is the
     network's own unless you say another. `settings` are those of a job's `search`; its number of episodes counts then.
+    Steps that a walk took before are looked up in a cache of `cache_bytes`, by default what a job's `resources` has.
     The network is left as it came; train it on under the mask after `apply`.
 
     >>> import torch, purlkit
@@ -105,6 +107,7 @@ def search(
         target_accuracy=accuracy(model, reward_images) if accuracy_target is None else accuracy_target,
         target_sparsity=sparsity,
         retrain_seed=0,  # every episode brings its own
+        cache_bytes=Resources().cache_bytes if cache_bytes is None else cache_bytes,
     )
     began = time.monotonic()
     try:
@@ -121,7 +124,7 @@ def search(
         episodes=walks,
         greedy=greedy,
         seconds=time.monotonic() - began,
-        images=settings.images_retrained(episode.actions for episode in [*walks, *greedy]),
+        images=settings.images_retrained(sum(episode.steps_computed for episode in [*walks, *greedy])),
         note=policy.note,
     )
 

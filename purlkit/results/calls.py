@@ -34,6 +34,7 @@ class Progress(Record):
     accuracy: Fraction | None = Field(None, description="of the latest episode's last layer, reward split")
     sparsity: Fraction | None = None
     eta_seconds: float | None = Field(None, ge=0)
+    waits_for: str | None = Field(None, max_length=500, description="why it does not move, though it runs")
 
 
 class SavedWork(Record):

@@ -46,6 +46,9 @@ class Episode(Record):
     accuracies: tuple[Fraction, ...] = Field(strict=False)
     sparsities: tuple[Fraction, ...] = Field(strict=False)
     seconds: float = Field(ge=0)
+    steps_computed: int = Field(
+        0, ge=0, description="steps retrained and measured for this walk, an earlier one's of the same runner aside"
+    )
     runner: int = Field(ge=0)
     weights_version: int = Field(ge=0, description="how many episodes the acting policy had learnt from")
     rerun: bool = Field(False, description="played again because an earlier try was lost")
@@ -186,3 +189,5 @@ class Result(Headline):
     versions: dict[str, str]
     search_seconds: float = Field(ge=0, description="wall time of all of PuRL's before its races")
     search_images: int = Field(ge=0, description="training images of the same")
+    search_steps: int = Field(0, ge=0, description="layers walked over by the searches, greedy walks too")
+    search_steps_computed: int = Field(0, ge=0, description="how many of these were not looked up")

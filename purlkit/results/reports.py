@@ -39,4 +39,4 @@ class CheckReport(Record):
     sparsity_range: tuple[float, float] | None = Field(None, strict=False)
     steps: int | None = Field(None, description="environment steps of the search")
     costs: tuple[PhaseCost, ...] = Field((), strict=False, description="phase by phase; none without the data")
-    memory_bytes: int | None = Field(None, description="a runner's weights and data, roughly")
+    memory_bytes: int | None = Field(None, description="a runner's weights, data and cache of steps, roughly")

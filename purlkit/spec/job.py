@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator,
 from purlkit.errors import InvalidSpec
 from purlkit.spec.model import Dataset, Model
 from purlkit.spec.race import Race
-from purlkit.spec.record import Record
+from purlkit.spec.record import Record, disagree
 from purlkit.spec.search import Search
 from purlkit.spec.training import FineTune
 from purlkit.zoo import catalog
@@ -56,7 +56,7 @@ class Targets(Record):
     @model_validator(mode="after")
     def _one_accuracy_target(self) -> Targets:
         if self.accuracy is not None and self.max_drop is not None:
-            raise ValueError("give accuracy or max_drop, not both")
+            raise disagree("give accuracy or max_drop, not both", "/accuracy", "/max_drop")
         return self
 
 
@@ -65,8 +65,18 @@ Baseline = Literal["uniform", "global", "global-mt", "lamp", "erk", "random"]
 
 class Resources(Record):
     env_runners: int = Field(2, ge=1, le=1024, description="episodes played side by side")
-    cpus_per_runner: float = Field(1, gt=0, le=1024, description="CPUs reserved for each")
+    cpus_per_runner: float = Field(1, ge=0.01, le=1024, description="CPUs reserved for each, or a share of one")
     gpus_per_runner: float = Field(0, ge=0, le=64, description="GPUs (or a share of one) reserved for each")
+    cache_bytes: int = Field(
+        2**28, ge=0, le=2**40, description="main memory of each for steps that it then need not compute again; 0: none"
+    )
+
+    @field_validator("gpus_per_runner")
+    @classmethod
+    def _gpus_that_ray_can_count(cls, gpus: float) -> float:
+        if 0 < gpus < 0.01 or (gpus > 1 and gpus % 1):
+            raise ValueError("gpus_per_runner is 0, a share from 0.01 to 1, or a whole number")
+        return gpus
 
     @property
     def cpus(self) -> float:
@@ -135,15 +145,25 @@ class JobSpec(Record):
     @model_validator(mode="after")
     def _fields_agree(self) -> JobSpec:
         if len(set(self.baselines)) != len(self.baselines):
-            raise ValueError("baselines: name each method once")
+            raise disagree("name each method once", "/baselines")
         if self.minimum_threshold is not None and "global-mt" not in self.baselines:
-            raise ValueError("minimum_threshold is a setting of global-mt: name that in baselines, or leave it out")
+            raise disagree(
+                "minimum_threshold is a setting of global-mt: name that in baselines, or leave it out",
+                "/minimum_threshold",
+                "/baselines",
+            )
         if self.race.matched and not set(self.baselines) - {"random"}:
-            raise ValueError("race.matched trains a naive method on: name one in baselines, beside random")
+            raise disagree(
+                "race.matched trains a naive method on: name one in baselines, beside random",
+                "/race/matched",
+                "/baselines",
+            )
         if self.resources.env_runners > self.search.lookahead:
-            raise ValueError(
+            raise disagree(
                 f"resources.env_runners is {self.resources.env_runners} but search.lookahead is "
-                f"{self.search.lookahead}: raise lookahead to at least the number of runners"
+                f"{self.search.lookahead}: raise lookahead to at least the number of runners",
+                "/resources/env_runners",
+                "/search/lookahead",
             )
         return self
 
@@ -189,6 +209,10 @@ class JobSpec(Record):
     @property
     def fingerprint(self) -> str:
         """sha256 of what the job computes. Fields at their default are left out, so a new field moves no old one."""
-        said = self.model_dump(mode="json", exclude_defaults=True, exclude=set(NOT_IN_FINGERPRINT))
+        # Whether a step is looked up or computed changes nothing, so it is no part of what is computed.
+        resources = self.resources.model_copy(update={"cache_bytes": Resources().cache_bytes})
+        said = self.model_copy(update={"resources": resources}).model_dump(
+            mode="json", exclude_defaults=True, exclude=set(NOT_IN_FINGERPRINT)
+        )
         canonical = json.dumps({"version": SPEC_VERSION, "spec": said}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from purlkit.spec.record import Rate, Record
+from purlkit.spec.record import Rate, Record, disagree
 from purlkit.spec.training import Retrain
 
 
@@ -28,7 +27,7 @@ class Agent(Record):
     @model_validator(mode="after")
     def _positive_widths(self) -> Agent:
         if not all(1 <= width <= 4096 for width in self.hidden):
-            raise ValueError("hidden: each width must be from 1 to 4096")
+            raise disagree("each width must be from 1 to 4096", "/hidden")
         return self
 
 
@@ -90,14 +89,19 @@ class Search(Record):
     def _options_agree(self) -> Search:
         rising = all(low < high for low, high in pairwise(self.alphas))
         if self.alphas[0] < 0 or self.alphas[-1] > 100 or not rising:
-            raise ValueError("alphas must rise strictly, from 0 or more to at most 100")
+            raise disagree("alphas must rise strictly, from 0 or more to at most 100", "/alphas")
         if self.criterion == "magnitude_target" and self.alphas[-1] >= 1:
-            raise ValueError("alphas are shares of a layer with magnitude_target: each must be below 1")
+            raise disagree(
+                "alphas are shares of a layer with magnitude_target: each must be below 1", "/alphas", "/criterion"
+            )
         if self.accuracy_floor is not None and not self.dense:
-            raise ValueError("accuracy_floor needs dense: without it no accuracy is known before the last layer")
+            raise disagree(
+                "accuracy_floor needs dense: without it no accuracy is known before the last layer",
+                "/accuracy_floor",
+                "/dense",
+            )
         return self
 
-    def images_retrained(self, walks: Iterable[Sequence[Any]]) -> int:
-        """Training images that these walks cost, each given by its steps. Without dense a walk trains once."""
-        trainings = sum(len(steps) if self.dense else 1 for steps in walks)
-        return trainings * self.retrain.epochs * self.retrain.images
+    def images_retrained(self, steps_computed: int) -> int:
+        """Training images that so many steps cost, each one that was retrained and not looked up."""
+        return steps_computed * self.retrain.epochs * self.retrain.images

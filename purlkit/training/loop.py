@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from purlkit.errors import Diverged
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import Training
@@ -16,6 +17,9 @@ from purlkit.training.data import Samples, batches, steps_per_epoch
 from purlkit.training.evaluate import mode
 from purlkit.training.generators import seeded
 from purlkit.training.paused import Paused, go_on, pause
+
+# Not a number, or what no network that still learns comes near: guessing among a million classes gives 14.
+HOPELESS_LOSS = 1e4
 
 
 def train(
@@ -30,13 +34,15 @@ def train(
     on_epoch: Callable[[int, int], None] | None = None,
     paused: Paused | None = None,
     stop: Callable[[int], bool] | None = None,
+    at: str | None = None,
 ) -> Paused | None:
     """A cosine over all steps, by an optimiser of its own.
 
     `seed` decides the order of the images and all else that is random; every generator is left as it was. What `mask`
     removes is zero before, after, and after every step. `shrink(epoch)` says before each epoch, counted from 0, what
     stays of the network as it is then; nothing comes back. `on_batch()` follows each step and may raise to stop;
-    `on_epoch(done, of)` follows each epoch. No number is read back from the device on the way.
+    `on_epoch(done, of)` follows each epoch. One number is read back from the device for each epoch, its last loss: one
+    that is hopeless raises Diverged, which blames the field `at` of the spec.
 
     `stop(done)` is asked after each epoch but the last; where it says yes the training stops, and what is returned goes
     on as `paused` with the same model and arguments, to the same bits as if it had never stopped.
@@ -70,6 +76,12 @@ def train(
                     step += 1
                     if on_batch is not None:
                         on_batch()
+                if not loss < HOPELESS_LOSS:
+                    raise Diverged(
+                        f"the training diverged in epoch {epoch + 1} of {training.epochs}",
+                        at=at,
+                        remedy="lower its learning_rate",
+                    )
                 if on_epoch is not None:
                     on_epoch(epoch + 1, training.epochs)
                 if stop is not None and epoch + 1 < training.epochs and stop(epoch + 1):

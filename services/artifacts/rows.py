@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from purlkit.results import LOG
@@ -10,7 +10,7 @@ from services.artifacts.blobs import confirm
 from services.artifacts.store import Blob
 from services.database import clock
 from services.errors import ArtifactConflict, NotFound
-from services.tables import Artifact, Attempt
+from services.tables import Artifact, Attempt, LogChunk
 
 
 def list_published(session: Session, job_id: str) -> list[Artifact]:
@@ -44,6 +44,7 @@ def stage(session: Session, attempt: Attempt, name: str, blob: Blob, media_type:
     known.sha256, known.bytes, known.media_type = blob.sha256, blob.bytes, media_type
     session.flush()
     if name == LOG:
+        session.execute(delete(LogChunk).where(LogChunk.attempt_id == attempt.id))
         publish(session, known)
     return known
 
@@ -54,14 +55,16 @@ def replace_log(session: Session, attempt: Attempt, blob: Blob) -> None:
 
 
 def publish(session: Session, artifact: Artifact) -> None:
-    """Makes it the job's own under its name, in place of an earlier attempt's."""
-    session.execute(
-        delete(Artifact).where(
-            Artifact.job_id == artifact.job_id,
-            Artifact.name == artifact.name,
-            Artifact.attempt_id != artifact.attempt_id,
-            Artifact.published_at.is_not(None),
-        )
+    """Makes it the job's own under its name, in place of an earlier attempt's. Each attempt's log stays its own."""
+    earlier = (
+        Artifact.job_id == artifact.job_id,
+        Artifact.name == artifact.name,
+        Artifact.attempt_id != artifact.attempt_id,
+        Artifact.published_at.is_not(None),
     )
+    if artifact.name == LOG:
+        session.execute(update(Artifact).where(*earlier).values(published_at=None))
+    else:
+        session.execute(delete(Artifact).where(*earlier))
     artifact.published_at = clock(session)
     session.flush()

@@ -20,6 +20,7 @@ from services.attempts.claims import (
     unreaped,
 )
 from services.attempts.endings import condemn, finish, rescue
+from services.attempts.log import append_log, find_log, read_log
 from services.attempts.work import (
     authenticate,
     brief,
@@ -33,6 +34,7 @@ from services.attempts.work import (
 
 __all__ = [
     "Claim",
+    "append_log",
     "authenticate",
     "brief",
     "claim",
@@ -41,6 +43,7 @@ __all__ = [
     "deaf",
     "expired",
     "fence",
+    "find_log",
     "find_saved",
     "finish",
     "heartbeat",
@@ -49,6 +52,7 @@ __all__ = [
     "leftovers",
     "live",
     "patience_of",
+    "read_log",
     "reaped",
     "record_events",
     "request_drain",

@@ -19,7 +19,7 @@ from services.errors import NotFound
 from services.ids import digest, new_id, new_token
 from services.moves import move_job
 from services.settings import Settings
-from services.states import LIVE, AttemptState, JobState
+from services.states import ENDS, LIVE, AttemptState, JobState
 from services.tables import Attempt, Event, Job, Leftover
 
 UNREADABLE = ErrorReport(
@@ -142,7 +142,7 @@ def deaf(session: Session) -> list[Attempt]:
 
 def unreaped(session: Session) -> list[Attempt]:
     """Ended ones whose processes nobody has seen gone yet."""
-    left = select(Attempt).where(Attempt.state.not_in(LIVE), Attempt.handle.is_not(None))
+    left = select(Attempt).where(Attempt.state.in_(ENDS), Attempt.handle.is_not(None))
     return list(session.scalars(left.order_by(Attempt.id)))
 
 

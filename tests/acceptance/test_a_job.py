@@ -20,6 +20,7 @@ from purlkit.spec import Dataset
 from purlkit.training.evaluate import accuracy
 from purlkit.zoo import catalog, datasets, small
 from tests.acceptance.running import SMALL_JOB, RunningService, serving
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -30,11 +31,35 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 
 @pytest.fixture(scope="module")
-def done(service: RunningService) -> dict[str, Any]:
-    """Three targets, each with a search of a few episodes and a race of every method."""
+def watched(service: RunningService) -> tuple[dict[str, Any], bytes]:
+    """Three targets, each with a short search and a race of every method; and what its log said early on."""
     search = {**SMALL_JOB["search"], "episodes": 4, "warm_start": True}
     changes = {"targets": {"sparsity": [0.5, 0.7, 0.8]}, "search": search, "baselines": sorted(catalog.BASELINES)}
-    return service.ended(service.submit({**SMALL_JOB, **changes}))
+    job_id = service.submit({**SMALL_JOB, **changes})
+
+    def said() -> bytes | None:
+        log = service.http.get(f"/jobs/{job_id}/attempts/1/log")
+        return log.content if b"phase: dense" in log.content else None
+
+    early = wait_until("its log can be read", said)
+    assert service.job(job_id)["state"] == "running"
+    return service.ended(job_id), early
+
+
+@pytest.fixture(scope="module")
+def done(watched: tuple[dict[str, Any], bytes]) -> dict[str, Any]:
+    return watched[0]
+
+
+def test_a_log_that_is_read_early_is_how_the_whole_one_begins(
+    service: RunningService, watched: tuple[dict[str, Any], bytes]
+) -> None:
+    job, early = watched
+    whole = service.http.get(job["attempts"][0]["log"]).content
+
+    assert whole.startswith(early)
+    assert b"phase: publish" not in early
+    assert b"phase: publish" in whole
 
 
 def the_model() -> torch.nn.Module:
@@ -125,7 +150,8 @@ def test_every_episode_is_on_record_once(service: RunningService, done: dict[str
 def test_uploaded_weights_are_pruned_instead_of_trained_ones(service: RunningService) -> None:
     torch.manual_seed(0)
     model = the_model()
-    uploaded = service.http.post("/weights", content=save(model.state_dict())).json()
+    binary = {"Content-Type": "application/octet-stream"}
+    uploaded = service.http.post("/weights", content=save(model.state_dict()), headers=binary).json()
 
     job = service.ended(
         service.submit({**SMALL_JOB, "model": {**SMALL_JOB["model"], "weights": uploaded_as(uploaded)}})

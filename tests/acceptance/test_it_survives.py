@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from purlkit.processes import session_members
+from tests import ray_processes
 from tests.acceptance.running import LONGER_JOB, SMALL_JOB, RunningService, serving
 from tests.waiting import wait_until
 
@@ -47,6 +48,15 @@ def same_outcome(service: RunningService, job: dict[str, Any], other: dict[str, 
     assert job["result"]["dense_sha256"] == other["result"]["dense_sha256"]
 
 
+def test_a_dense_training_that_diverges_fails_the_job_with_the_field_to_blame(service: RunningService) -> None:
+    hot = {"name": "mlp", "weights": {"train": {"epochs": 2, "learning_rate": 100}}}
+
+    job = service.ended(service.submit({**SMALL_JOB, "model": hot}))
+
+    assert job["state"] == "failed"
+    assert (job["error"]["code"], job["error"]["at"]) == ("diverged", "/model/weights/train/learning_rate")
+
+
 def outcome(candidate: dict[str, Any]) -> Any:
     told = ("method", "variant", "mask_sha256", "epochs", "accuracy", "select_accuracy", "images_seen")
     return [candidate[name] for name in told]
@@ -70,6 +80,21 @@ def test_a_killed_attempt_is_followed_by_one_that_goes_on_from_the_last_finished
     assert by_attempt[1] >= 8 - LONGER_JOB["search"].get("lookahead", 2)
     assert by_attempt[2] > 0
     assert session_members(pid) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", [ray_processes.RUNNER, ray_processes.RAYLET, ray_processes.GCS])
+def test_whatever_of_ray_is_killed_the_job_ends_as_if_nothing_had_happened(
+    service: RunningService, uninterrupted: dict[str, Any], kind: str
+) -> None:
+    job_id = service.submit(LONGER_JOB)
+    service.searching(job_id, episodes=8)
+
+    os.kill(ray_processes.pids(kind, session=service.attempt_pids()[-1])[0], signal.SIGKILL)
+    job = service.ended(job_id)
+
+    same_outcome(service, job, uninterrupted)
+    assert [episode["index"] for episode in service.episodes(job_id)] == list(range(LONGER_JOB["search"]["episodes"]))
 
 
 @pytest.mark.long

@@ -33,8 +33,8 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
     return S3Shelf(s3.store(bucket, tmp_path / "spool", prefix="some/where"))
 
 
-# What a caller sees of states, keys and events must be the same on both databases; other routes know nothing of them.
-ON_BOTH = ("test_api_jobs", "test_api_attempts", "test_api_events")
+# What a caller sees of states, keys, events and logs must be the same on both; other routes know nothing of them.
+ON_BOTH = ("test_api_jobs", "test_api_attempts", "test_api_events", "test_api_lists", "test_api_logs", "test_api_moves")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 import httpx
 from sqlalchemy import delete
 
-from api.__main__ import make_server, url_of
+from api.__main__ import url_of
+from api.deps import Parts
 from api.main import create_app
+from api.server import make_server
 from purlkit.results import CHECKPOINT, CheckReport, Finish, Heartbeat, Outcome, Phase, WorkerEvent, WorkerEvents
 from services import attempts, scheduling
 from services.artifacts import Store, open_store
@@ -41,6 +43,7 @@ class Service:
     settings: Settings
     store: Store
     launcher: CheckingLauncher
+    parts: Parts
 
     def empty(self) -> None:
         """As if it had just been installed, and a dispatcher were there; its part is played by `claim`."""
@@ -62,6 +65,10 @@ class Service:
         job: dict[str, Any] = response.json()
         return job
 
+    def upload(self, data: bytes | Iterator[bytes], *, digest: str | None = None) -> httpx.Response:
+        headers = {"Content-Type": "application/octet-stream"} | ({"Repr-Digest": digest} if digest else {})
+        return self.http.post("/weights", content=data, headers=headers)
+
     def job(self, job_id: str) -> dict[str, Any]:
         job: dict[str, Any] = self.http.get(f"/jobs/{job_id}").json()
         return job
@@ -81,7 +88,9 @@ class Service:
 
 
 @contextmanager
-def serving(folder: Path, *, store: Store | None = None, **environ: str) -> Iterator[Service]:
+def serving(
+    folder: Path, *, store: Store | None = None, public_url: str | None = None, **environ: str
+) -> Iterator[Service]:
     if store is not None:
         environ["PURL_ARTIFACTS"] = "s3://the-stores-own-affair"
     settings = settings_in(folder, PURL_PORT="0", PURL_POLL_SECONDS="0.02", **environ)
@@ -90,15 +99,17 @@ def serving(folder: Path, *, store: Store | None = None, **environ: str) -> Iter
     launcher = CheckingLauncher()
     listening = listen(settings)
     url = url_of(listening)
-    settings = replace(settings, public_url=url)
-    server = make_server(create_app(db, settings, store, launcher))
+    settings = replace(settings, public_url=public_url or url)
+    app = create_app(db, settings, store, launcher)
+    server = make_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
         wait_until("the server has started", lambda: server.started)
         # A port of ours needs no proxy, whatever the environment says.
         with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
-            yield Service(http=http, url=url, db=db, settings=settings, store=store, launcher=launcher)
+            parts = app.state.parts
+            yield Service(http=http, url=url, db=db, settings=settings, store=store, launcher=launcher, parts=parts)
     finally:
         server.should_exit = True
         thread.join()

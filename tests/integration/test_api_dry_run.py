@@ -123,7 +123,7 @@ def test_a_name_is_no_part_of_what_was_checked_and_the_target_is(service: Servic
 
 def test_the_checker_reads_the_uploaded_weights(service: Service) -> None:
     data = a_file()
-    sha256 = service.http.post("/weights", content=data).json()["sha256"]
+    sha256 = service.upload(data).json()["sha256"]
     fetched: list[bytes] = []
 
     def check(http: httpx.Client, path: str) -> None:

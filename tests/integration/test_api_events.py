@@ -15,7 +15,6 @@ import httpx
 import pytest
 
 from api.deps import Parts
-from api.routes.events import follow
 from purlkit.results import WorkerEvent
 from tests.integration.over_http import Service, assert_problem, serving
 from tests.waiting import wait_until
@@ -173,7 +172,7 @@ def test_silence_is_broken_for_the_sake_of_proxies(service: Service) -> None:
     parts = Parts(db=service.db, settings=service.settings, store=service.store, launcher=service.launcher)
 
     async def two_pieces() -> list[bytes]:
-        pieces = follow(parts, job_id, 0, heartbeat_seconds=0.1)
+        pieces = parts.hub.follow(job_id, 0, heartbeat_seconds=0.1)
         return [await anext(pieces), await anext(pieces)]
 
     event, heartbeat = asyncio.run(two_pieces())

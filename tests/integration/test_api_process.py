@@ -14,10 +14,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from services import attempts
 from services.database import Database
 from services.settings import Settings
+from services.tables import Artifact
 from services.testing import database_in, settings_in
 from tests.integration.over_http import LEAST, HttpWorker
 from tests.waiting import wait_until
@@ -197,3 +199,34 @@ def test_what_keeps_it_from_starting_is_one_line_with_the_remedy(
     assert ended.stderr.startswith("purl: ")
     assert says in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_two_gigabytes_pass_through_in_small_pieces(stage: Stage) -> None:
+    """A sparse file with a made-up name: what is measured is the way and not the bytes."""
+    size, sha256 = 2 * 2**30, "0" * 64
+    process = stage.start()
+    worker = stage.running_attempt()
+    assert worker.succeed(b"a small one").status_code == 200
+    path = stage.settings.artifacts / "blobs" / "00" / sha256
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.truncate(size)
+    with stage.db.write() as session:
+        session.execute(update(Artifact).values(sha256=sha256, bytes=size))
+    (job,) = stage.get("/jobs").json()["data"]
+    before = most_memory(process.pid)
+
+    received = 0
+    with httpx.stream("GET", stage.url + job["links"]["checkpoint"], timeout=PATIENCE, trust_env=False) as response:
+        assert response.headers["content-length"] == str(size)
+        for piece in response.iter_raw():
+            received += len(piece)
+
+    assert received == size
+    assert most_memory(process.pid) - before < 64 * 2**20
+
+
+def most_memory(pid: int) -> int:
+    """The most that the process ever held, in bytes."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024

@@ -40,7 +40,7 @@ def assert_no_job(service: Service) -> None:
 FIELDS = {
     "unknown model": ("/model/name", '"resnet-9000"', "/model/name", "unknown_name"),
     "unknown data set": ("/dataset/name", '"everything"', "/dataset/name", "unknown_name"),
-    "unknown argument": ("/model/kwargs/depth", "3", "/model/kwargs", "invalid_spec"),
+    "unknown argument": ("/model/kwargs/depth", "3", "/model/kwargs/depth", "invalid_spec"),
     "argument out of range": ("/model/kwargs/width", "0", "/model/kwargs/width", "invalid_spec"),
     "argument of a wrong type": ("/model/kwargs/width", "{}", "/model/kwargs/width", "invalid_body"),
     "a row in a row": ("/model/kwargs/width", "[[1]]", "/model/kwargs/width", "invalid_body"),
@@ -65,20 +65,20 @@ FIELDS = {
     "NaN among the arguments": ("/model/kwargs/width", "NaN", "/model/kwargs/width", "invalid_body"),
     "NaN in a list": ("/search/alphas", "[0, -Infinity]", "/search/alphas/1", "invalid_body"),
     "a list's member of a wrong type": ("/search/alphas", '[0, "x"]', "/search/alphas/1", "invalid_body"),
-    "alphas that fall": ("/search/alphas", "[1, 0.5]", "/search", "invalid_body"),
+    "alphas that fall": ("/search/alphas", "[1, 0.5]", "/search/alphas", "invalid_body"),
     "stages that end elsewhere": ("/stages", "[0.3, 0.5]", "/stages", "invalid_body"),
     "stages that fall": ("/stages", "[0.95, 0.9]", "/stages", "invalid_body"),
     "a state that is none": ("/search/state", '"all"', "/search/state", "invalid_body"),
     "a share of all of a layer": (
         "/search",
         '{"criterion": "magnitude_target", "alphas": [0, 1]}',
-        "/search",
+        "/search/alphas",
         "invalid_body",
     ),
     "an early end without accuracies": (
         "/search",
         '{"dense": false, "accuracy_floor": 0.1}',
-        "/search",
+        "/search/accuracy_floor",
         "invalid_body",
     ),
     "unknown field": ("/sparsity", "0.9", "/sparsity", "invalid_body"),
@@ -87,6 +87,8 @@ FIELDS = {
     "unknown search": ("/search/algorithm", '"magic"', "/search/algorithm", "invalid_body"),
     "an integer beyond 64 bits": ("/seed", "9" * 30, "/seed", "invalid_body"),
     "an integer of a thousand digits": ("/model/kwargs/width", "9" * 1000, "/model/kwargs/width", "invalid_body"),
+    "an integer of 5,000 digits": ("/seed", "9" * 5000, "/seed", "invalid_body"),
+    "a negative integer of 5,000 digits": ("/search/episodes", "-" + "9" * 5000, "/search/episodes", "invalid_body"),
     "a fraction of an episode": ("/search/episodes", "1.5", "/search/episodes", "invalid_body"),
     "a field given twice": ("/seed", '1, "seed": 1', "/seed", "invalid_body"),
     "a NUL in a name": ("/name", r'"a\u0000b"', "/name", "invalid_body"),
@@ -116,8 +118,20 @@ def test_a_bad_field_is_named_with_its_remedy(service: Service, field: str, valu
         ('"digits-resnet"', {""}),
         ("null", {""}),
         ('{"model": "digits-resnet", "targets": 0.9}', {"/model", "/targets"}),
-        # Fields that contradict each other: the message names them.
-        ('{"model": {"name": "mlp"}, "targets": {"sparsity": 0.5}, "resources": {"env_runners": 9}}', {""}),
+        # Fields that contradict each other are all named.
+        (
+            '{"model": {"name": "mlp"}, "targets": {"sparsity": 0.5}, "resources": {"env_runners": 9}}',
+            {"/resources/env_runners", "/search/lookahead"},
+        ),
+        (
+            '{"model": {"name": "mlp"}, "targets": {"sparsity": 0.5, "accuracy": 0.9, "max_drop": 0.1}}',
+            {"/targets/accuracy", "/targets/max_drop"},
+        ),
+        (
+            '{"model": {"name": "mlp"}, "targets": {"sparsity": 0.5}, "minimum_threshold": 0.1}',
+            {"/minimum_threshold", "/baselines"},
+        ),
+        ('{"model": {"name": "mlp"}, "targets": {"sparsity": 0.5}, "baselines": ["erk", "erk"]}', {"/baselines"}),
     ],
 )
 def test_every_fault_of_the_body_is_told_at_once(service: Service, body: str, at: set[str]) -> None:
@@ -232,7 +246,7 @@ def talk(service: Service, request: bytes) -> bytes:
         return connection.recv(65_536)
 
 
-HEAD = b"POST /jobs HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 @pytest.mark.parametrize("length", [b"52428800", b"9" * 18, b"1" + b"0" * 18])
@@ -251,6 +265,35 @@ def test_a_length_that_is_too_short_cuts_the_body(service: Service) -> None:
     assert_no_job(service)
 
 
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "localhost.evil.example", "", "[", "127.0.0.2"])
+def test_a_page_that_has_its_own_name_lead_here_gets_nothing(service: Service, host: str) -> None:
+    """DNS rebinding: the browser believes that this machine is the page's own server."""
+    response = service.http.get("/jobs", headers={"Host": host})
+
+    assert_problem(response, 421, "unknown_host")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "[::1]:8000"])
+def test_the_names_of_this_machine(service: Service, host: str) -> None:
+    assert service.http.get("/livez", headers={"Host": host}).status_code == 200
+
+
+def test_behind_a_proxy_the_public_name_is_its_own(tmp_path: Path) -> None:
+    with serving(tmp_path, public_url="https://prune.example:8443") as service:
+        assert service.http.get("/livez", headers={"Host": "prune.example:8443"}).status_code == 200
+        assert service.http.get("/livez", headers={"Host": "other.example"}).status_code == 421
+
+
+@pytest.mark.parametrize("one_header", [True, False], ids=["one header", "many headers"])
+def test_endless_headers_are_cut_off(service: Service, one_header: bool) -> None:
+    endless = b"X-More: " + b"x" * 200_000 if one_header else b"X-More: x\r\n" * 20_000
+
+    answer = talk(service, b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n" + endless)
+
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "head_too_large"
+
+
 def test_a_client_that_leaves_before_it_has_said_all(service: Service) -> None:
     host, port = service.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
@@ -259,28 +302,33 @@ def test_a_client_that_leaves_before_it_has_said_all(service: Service) -> None:
     assert_no_job(service)
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/nowhere"), ("GET", "/jobs/"), ("POST", "/nowhere")])
+def test_an_address_that_is_none(service: Service, method: str, path: str) -> None:
+    assert_problem(service.http.request(method, path), 404, "not_found")
+
+
 @pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
+    ("method", "path", "allow"),
     [
-        ("GET", "/nowhere", 404, "not_found"),
-        ("GET", "/jobs/", 404, "not_found"),
-        ("DELETE", "/jobs", 405, "method_not_allowed"),
-        ("PUT", "/models", 405, "method_not_allowed"),
-        ("GET", "/weights", 405, "method_not_allowed"),
+        ("DELETE", "/jobs", "GET, HEAD, POST"),
+        ("PUT", "/models", "GET, HEAD"),
+        ("GET", "/weights", "POST"),
+        ("PATCH", "/jobs/x/cancel", "POST"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+        ("DELETE", "/docs", "GET, HEAD"),
     ],
 )
-def test_an_address_that_is_none(service: Service, method: str, path: str, status: int, code: str) -> None:
+def test_a_method_that_an_address_does_not_take(service: Service, method: str, path: str, allow: str) -> None:
     response = service.http.request(method, path)
 
-    assert_problem(response, status, code)
-    if status == 405:
-        assert response.headers["allow"]
+    assert_problem(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == allow
 
 
 def test_a_fault_of_our_own_says_no_more_than_that(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with serving(tmp_path) as service:
         shutil.rmtree(service.settings.artifacts)
-        response = service.http.post("/weights", content=b"x")
+        response = service.upload(b"x")
 
     assert_problem(response, 500, "internal_error")
     assert str(tmp_path) not in response.text

@@ -29,8 +29,8 @@ def a_file(count: int = 3) -> bytes:
 def test_an_upload_is_known_by_its_sha256(service: Service) -> None:
     data = a_file()
 
-    first = service.http.post("/weights", content=data, headers={"Repr-Digest": digest_of(data)})
-    again = service.http.post("/weights", content=data)
+    first = service.upload(data, digest=digest_of(data))
+    again = service.upload(data)
 
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json() == again.json()
@@ -39,7 +39,7 @@ def test_an_upload_is_known_by_its_sha256(service: Service) -> None:
 
 def test_a_job_starts_from_uploaded_weights(service: Service) -> None:
     data = a_file()
-    sha256 = service.http.post("/weights", content=data).json()["sha256"]
+    sha256 = service.upload(data).json()["sha256"]
 
     service.submit(model={"name": "digits-resnet", "weights": {"sha256": sha256}})
     worker = service.claim()
@@ -61,7 +61,7 @@ def test_an_upload_in_many_chunks_is_one_file(service: Service) -> None:
     def drip() -> list[bytes]:
         return [data[:3], data[3:11], *(data[at : at + 7001] for at in range(11, len(data), 7001))]
 
-    response = service.http.post("/weights", content=iter(drip()))
+    response = service.upload(iter(drip()))
 
     assert response.json() == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "tensors": 5000}
 
@@ -85,7 +85,7 @@ def test_an_upload_in_many_chunks_is_one_file(service: Service) -> None:
     ids=lambda data: data[:12].hex(),
 )
 def test_what_is_no_safetensors_file_leaves_nothing_behind(service: Service, data: bytes) -> None:
-    problem = assert_problem(service.http.post("/weights", content=data), 422, "bad_weights_file")
+    problem = assert_problem(service.upload(data), 422, "bad_weights_file")
 
     assert "save_file" in problem["detail"]
     assert service.files() == []
@@ -100,30 +100,40 @@ def test_a_wrong_kind_of_file_is_refused_before_it_has_all_arrived(service: Serv
             sent += 2**20
             yield b"\xff" * 2**20
 
-    response = service.http.post("/weights", content=endless())  # type: ignore[arg-type]
+    response = service.upload(endless())  # type: ignore[arg-type]
 
     assert_problem(response, 422, "bad_weights_file")
     assert service.files() == []
 
 
 def test_the_digest_is_checked(service: Service) -> None:
-    response = service.http.post("/weights", content=a_file(), headers={"Repr-Digest": digest_of(b"other")})
+    response = service.upload(a_file(), digest=digest_of(b"other"))
 
     assert_problem(response, 400, "digest_mismatch")
     assert service.files() == []
 
 
 def test_a_digest_that_is_none(service: Service) -> None:
-    response = service.http.post("/weights", content=a_file(), headers={"Repr-Digest": "sha-256=:x:"})
+    response = service.upload(a_file(), digest="sha-256=:x:")
 
     assert_problem(response, 400, "digest_required")
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_an_upload_says_that_it_is_bytes(service: Service, kind: str) -> None:
+    """The kinds that a page of another site may send to this machine without asking."""
+    response = service.http.post("/weights", content=a_file(), headers={"Content-Type": kind} if kind else {})
+
+    problem = assert_problem(response, 415, "unsupported_media_type")
+    assert problem["errors"][0]["parameter"] == "Content-Type"
+    assert service.files() == []
 
 
 @pytest.mark.parametrize("announced", [True, False])
 def test_an_upload_that_is_too_large(tmp_path: Path, announced: bool) -> None:
     data = a_file(count=2000)
     with serving(tmp_path, PURL_MAX_UPLOAD_BYTES="10000") as service:
-        response = service.http.post("/weights", content=data if announced else iter([data[:5000], data[5000:]]))
+        response = service.upload(data if announced else iter([data[:5000], data[5000:]]))
 
         assert_problem(response, 413, "body_too_large")
         assert service.files() == []

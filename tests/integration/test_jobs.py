@@ -11,9 +11,10 @@ from sqlalchemy.exc import IntegrityError
 from purlkit.errors import MissingWeights, UnknownName
 from purlkit.results import Outcome
 from purlkit.spec import JobSpec
-from services import artifacts, jobs, weights
+from services import artifacts, jobs, listing, weights
 from services.errors import IdempotencyMismatch, IllegalMove, InvalidCursor, NotFound
 from services.jobs import Submitted
+from services.listing import Filter
 from services.states import AttemptState, JobState
 from services.tables import IdempotencyKey, Job
 from services.testing import a_blob, a_spec
@@ -137,7 +138,7 @@ class TestPages:
 
         while True:
             with bench.db.read() as session:
-                page = jobs.page(session, limit=2, after=after)
+                page = listing.page(session, limit=2, after=after)
             seen += [job.id for job in page.items]
             if not page.has_more:
                 break
@@ -152,14 +153,14 @@ class TestPages:
         bench.cancel(cancelled)
 
         with bench.db.read() as session:
-            page = jobs.page(session, state=JobState.CANCELLED, limit=10)
+            page = listing.page(session, Filter(state=JobState.CANCELLED), limit=10)
 
         assert [job.id for job in page.items] == [cancelled]
 
     @pytest.mark.parametrize("cursor", ["", "x", "am9i", "äöü", "am9i\n", "!!!!"])
     def test_a_foreign_cursor_is_refused(self, bench: Bench, cursor: str) -> None:
         with pytest.raises(InvalidCursor), bench.db.read() as session:
-            jobs.page(session, after=cursor)
+            listing.page(session, after=cursor)
 
 
 class TestRequests:

@@ -16,11 +16,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, inspect, select
 
 from api.represent import episode_view, job_views
-from services import attempts, database, episodes, jobs
+from api.schemas import JobView
+from services import attempts, database, episodes
 from services.database import Database, check_schema, upgrade
 from services.errors import SchemaMismatch
 from services.settings import Settings
-from services.tables import Base, SavedBlob
+from services.tables import Base, Job, JobLabel, SavedBlob
 from services.testing import settings_in
 from tests import postgres
 from tests.bench import Bench
@@ -126,12 +127,15 @@ def test_what_an_older_program_left_goes_on_with_this_one(url: str, db: Database
     upgrade(url)
 
     with db.read() as session:
-        everything = jobs.page(session, limit=100).items
-        shown = {view.name: view for view in job_views(session, everything)}
+        everything = list(session.scalars(select(Job)))
+        shown = {view.name: view for view in map(JobView.model_validate_json, job_views(session, everything))}
+        labelled = {job_id for (job_id,) in session.execute(select(JobLabel.job_id))}
         finished = episodes.page(session, shown["finished"].id).items
         played = [episode_view(row).index for row in finished]
         waiting = {job.name: (job.cpus, job.gpus) for job in everything}
     assert shown["finished"].result is not None
+    assert {job.model for job in everything} == {job.spec["model"]["name"] for job in everything}
+    assert labelled == {job.id for job in everything if job.spec["labels"]}
     assert played == [0, 1, 0]
     assert (waiting["queued"], waiting["paused"]) == ((1.0, 0.5), (2.0, 0.0)), "as its spec says, or as it defaults"
     with db.write() as session:

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from services.tables import EpisodeRow, Job
 from services.testing import an_episode
-from tests.integration.over_http import LEAST, HttpWorker, Service
+from tests.integration.over_http import LEAST, HttpWorker, Service, assert_problem
 
 OLD: dict[str, Any] = {"of": "another version", "checkpoint": {"sha256": "0" * 64}}
 
@@ -51,11 +51,27 @@ def test_an_error_is_too(service: Service) -> None:
     assert service.job(job_id)["error"] == {"text": "an error had another form once"}
 
 
-def test_of_the_progress_nothing_is_told(service: Service) -> None:
+def test_so_is_progress(service: Service) -> None:
     job_id = service.submit()["id"]
     store(service, job_id, progress={"percent": 50})
 
-    assert service.job(job_id)["progress"] is None
+    assert service.job(job_id)["progress"]["percent"] == 50
+
+
+def test_layers_of_a_result_that_means_nothing_here(service: Service, finished: str) -> None:
+    store(service, finished, result=OLD)
+
+    problem = assert_problem(service.http.get(f"/jobs/{finished}/layers"), 404, "no_result")
+
+    assert "another version" in problem["detail"]
+
+
+def test_what_can_not_be_read_can_not_be_retried(service: Service, finished: str) -> None:
+    store(service, finished, spec=OLD)
+
+    problem = assert_problem(service.http.post(f"/jobs/{finished}/retry"), 422, "invalid_spec")
+
+    assert "another version" in problem["detail"]
 
 
 def test_an_episode_is_shown_as_it_was_stored(service: Service, finished: str) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from purlkit.results import Outcome
-from services import attempts, scheduling
+from services import attempts, outlook, scheduling
 from services.settings import Settings
 from services.states import AttemptState
 from services.tables import DispatcherRow, Job
 from services.testing import FakeLauncher, FakeWorker
 from tests.bench import Bench
+from tests.integration.test_api_watching import counted
 from tests.scene import Scene, handle_of
 
 FOUR_CPUS = {"PURL_MAX_RUNNING": "10", "PURL_CPUS": "4"}
@@ -59,6 +60,23 @@ def test_a_waiting_job_says_why(bench: Bench) -> None:
     assert bench.why(second) == "paused: resume it to go on"
     worker.succeed()
     assert bench.why(first) is None
+
+
+def test_a_page_of_jobs_is_looked_up_together_and_each_is_told_what_it_is_told_alone(bench: Bench) -> None:
+    bench.announce(**FOUR_CPUS)
+    for number in range(30):
+        bench.submit(priority=number % 3, resources=reserving(5 if number % 7 == 0 else 1))
+    starting = claim(bench, **FOUR_CPUS)
+    assert starting is not None
+    with bench.db.read() as session:
+        page = [job for job in session.scalars(select(Job)) if job.id != starting.claim.job_id]
+
+    with counted(bench.db) as statements, bench.db.read() as session:
+        together = outlook.of(session, page, {})
+
+    assert 0 < len(statements) < 10
+    assert together == {job.id: bench.outlook(job.id) for job in page}
+    assert sorted(one.position for one in together.values() if one.position) == list(range(1, 25))
 
 
 def test_a_job_that_waits_for_its_next_try_says_for_how_long_and_stands_in_nobodys_way(bench: Bench) -> None:

@@ -2,71 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.tune.registry import register_env
 
 from purlkit.agent.dqn import Learner
 from purlkit.agent.replay import Step, steps_of
-from purlkit.errors import EnvironmentFailed
+from purlkit.errors import EnvironmentFailed, OutOfMemory, SearchStuck
+from purlkit.processes import session_members
 from purlkit.results import Episode
-from purlkit.spec import Agent
-from tests.landscape import Landscape, LandscapeEnv
+from tests.landscape import Landscape
+from tests.searches import EPISODES, all_here, built, pid_of, play_to_the_end, what_was_done
+from tests.waiting import wait_until
 from workers import cluster, searchstate
-from workers.dqn import PurlDQN, dqn_config
+from workers.pulse import Pulse
+from workers.runners import Limits
 
 pytestmark = pytest.mark.filterwarnings("default")  # RLlib's own deprecations are not ours to mend
-
-EPISODES = 20
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster_of_two() -> Iterator[None]:
     with cluster.connected(""):
         yield
-
-
-def built(landscape: Landscape = Landscape(), *, runners: int = 2, episodes: int = EPISODES) -> PurlDQN:
-    agent = Agent(batch_size=8, buffer_steps=40)
-    register_env("landscape", lambda config: LandscapeEnv(config["landscape"]))
-    env_config = {
-        "landscape": landscape,
-        "agent": agent.model_dump(),
-        "seed": 3,
-        "layers": landscape.layers,
-        "episodes": episodes,
-        "lookahead": 2,
-    }
-    algorithm: PurlDQN = dqn_config(
-        "landscape",
-        env_config,
-        agent,
-        total_steps=episodes * landscape.layers,
-        runners=runners,
-        cpus=0.5,
-        gpus=0,
-        seed=3,
-    ).build_algo()
-    return algorithm
-
-
-def what_was_done(episodes: list[Episode]) -> list[tuple[Any, ...]]:
-    """All of an episode but when, where and whether again."""
-    return [(e.index, e.actions, e.rewards, e.weights_version) for e in episodes]
-
-
-def play_to_the_end(algorithm: PurlDQN) -> list[Episode]:
-    while not algorithm.search_done:
-        algorithm.train()
-    return algorithm.learnt.episodes
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +74,7 @@ def test_the_memory_holds_exactly_its_last_steps_and_learns_once_a_step(uninterr
 
 def test_two_runners_do_what_one_does(uninterrupted: Any) -> None:
     algorithm = built(runners=2)
+    all_here(algorithm)
 
     episodes = play_to_the_end(algorithm)
 
@@ -130,16 +100,101 @@ def test_a_search_resumed_from_its_state_ends_as_if_it_had_never_stopped(uninter
 def test_a_killed_runner_costs_its_episode_which_is_played_again(uninterrupted: Any) -> None:
     # Slow enough that the killed runner is surely in the middle of an episode.
     algorithm = built(Landscape(sleep_seconds=0.05), runners=2)
+    all_here(algorithm)
+    runner = pid_of(algorithm, runner=1)
     while len(algorithm.learnt.episodes) < 4:
         algorithm.train()
-    pids = algorithm.env_runner_group.foreach_env_runner(
-        lambda _: os.getpid(), remote_worker_ids=[1], local_env_runner=False
-    )
 
-    os.kill(pids[0], signal.SIGKILL)
+    os.kill(runner, signal.SIGKILL)
     episodes = play_to_the_end(algorithm)
 
     assert what_was_done(episodes) == what_was_done(uninterrupted[0])
+    assert any(episode.rerun for episode in episodes)
+    algorithm.stop()
+
+
+def test_a_runner_that_hangs_is_replaced_and_its_episode_played_again(uninterrupted: Any) -> None:
+    algorithm = built(Landscape(sleep_seconds=0.05), runners=1)
+    algorithm.limits = Limits(hang_seconds=2)
+    all_here(algorithm)
+    stopped = pid_of(algorithm, runner=1)
+    while len(algorithm.learnt.episodes) < 4:
+        algorithm.train()
+
+    os.kill(stopped, signal.SIGSTOP)
+    episodes = play_to_the_end(algorithm)
+
+    assert what_was_done(episodes) == what_was_done(uninterrupted[0])
+    assert any(episode.rerun for episode in episodes)
+    wait_until("the stopped one is gone", lambda: stopped not in session_members(os.getsid(0)))
+    algorithm.stop()
+
+
+def test_silence_is_counted_up_to_the_last_word_of_the_counter() -> None:
+    pulse = Pulse(already=5)
+    assert pulse.silent_for(1) == 0  # nothing is known yet, so nobody is to be replaced
+    pulse.actor.tick.remote(1)
+
+    wait_until("the step is counted", lambda: pulse.read() == 6)
+
+    assert pulse.silent_for(2) == math.inf
+    wait_until("it is silent for a while", lambda: pulse.read() == 6 and pulse.silent_for(1) > 0.1)
+    ray.kill(pulse.actor, no_restart=True)
+    wait_until("the counter is gone", lambda: gone(pulse))
+    pulse.read()  # may still bring an answer that was on its way
+    silent = pulse.silent_for(1)
+    assert pulse.read() == 6
+    assert pulse.silent_for(1) == silent
+
+
+def gone(pulse: Pulse) -> bool:
+    try:
+        ray.get(pulse.actor.read.remote(), timeout=5)
+    except ray.exceptions.RayError:
+        return True
+    return False
+
+
+def test_an_environment_that_raises_once_is_tried_again(uninterrupted: Any, tmp_path: Path) -> None:
+    algorithm = built(Landscape(fails_at=3, fails_until=str(tmp_path / "mended")), runners=1)
+
+    assert what_was_done(play_to_the_end(algorithm)) == what_was_done(uninterrupted[0])
+    algorithm.stop()
+
+
+def test_runners_that_are_out_of_memory_become_fewer(uninterrupted: Any) -> None:
+    algorithm = built(Landscape(holds=1), runners=2)
+
+    assert what_was_done(play_to_the_end(algorithm)) == what_was_done(uninterrupted[0])
+    assert algorithm.size.runners == 1
+    algorithm.stop()
+
+
+def test_one_runner_alone_that_is_out_of_memory_ends_the_search_with_the_field_to_blame() -> None:
+    algorithm = built(Landscape(holds=0), runners=1)
+
+    with pytest.raises(OutOfMemory, match="the landscape is full") as problem:
+        play_to_the_end(algorithm)
+
+    assert problem.value.at == "/resources/gpus_per_runner"
+    algorithm.stop()
+
+
+def test_runners_that_can_not_be_started_end_the_search_with_the_exception() -> None:
+    algorithm = built(Landscape(fails_to_start=True), runners=1)
+
+    with pytest.raises(EnvironmentFailed, match="there is no such landscape"):
+        play_to_the_end(algorithm)
+    algorithm.stop()
+
+
+def test_without_any_runner_the_search_ends_and_says_so() -> None:
+    algorithm = built(runners=1)
+    algorithm.limits = Limits(alone_seconds=1)
+    algorithm.size = replace(algorithm.size, cpus=1000)
+
+    with pytest.raises(SearchStuck, match="no healthy runner for 1 s"):
+        play_to_the_end(algorithm)
     algorithm.stop()
 
 
@@ -163,8 +218,11 @@ def test_episodes_that_end_early_teach_the_steps_that_they_played() -> None:
 def test_an_environment_that_always_raises_ends_the_search_with_the_layer_and_the_exception() -> None:
     algorithm = built(Landscape(fails_at=3), runners=1)
 
-    with pytest.raises(EnvironmentFailed, match=r"layer3.*the landscape gave way"):
+    with pytest.raises(EnvironmentFailed, match=r"layer3.*the landscape gave way") as problem:
         play_to_the_end(algorithm)
+
+    assert (problem.value.code, problem.value.retryable) == ("environment_failed", False)
+    assert str(problem.value.where).startswith("RuntimeError in ")
     algorithm.stop()
 
 

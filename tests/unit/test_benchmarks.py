@@ -5,7 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from benchmarks.api import AIMS
+from benchmarks.search import ROWS
 from benchmarks.step import in_turn, ratio_of
+from benchmarks.sweep import Scaled, by_chance, value_of
+from tests.landscape import Landscape
 
 
 def test_work_is_done_in_turn_after_a_round_to_warm_up() -> None:
@@ -28,3 +34,48 @@ def test_the_step_is_measured_beside_what_it_can_not_do_without() -> None:
 
     assert [line.split()[0] for line in printed.splitlines()[1:4]] == ["step", "training", "bare"]
     assert "1.000 x bare" in printed
+
+
+def test_a_row_of_the_search_is_run_by_its_name() -> None:
+    command = [sys.executable, "-m", "benchmarks.search", "lookahead", "--small"]
+
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert [part.split(":")[0] for part in printed.removeprefix("lookahead: ").split("; ")] == ["1", "2", "4", "8"]
+
+
+def test_a_row_that_is_not_there_is_refused_with_those_that_are() -> None:
+    refused = subprocess.run([sys.executable, "-m", "benchmarks.search", "other"], capture_output=True, text=True)
+
+    assert refused.returncode == 2
+    assert all(row in refused.stderr for row in ROWS)
+
+
+def test_a_sweep_names_the_value_that_it_changes() -> None:
+    assert value_of({"agent": {"learning_rate": 0.1}}) == 0.1
+
+
+def test_a_landscape_pays_beta_times_what_it_pays() -> None:
+    landscape = Landscape(actions=12)
+    env, other = Scaled(landscape, 1.0), Scaled(landscape, 10.0)
+    for each in (env, other):
+        each.reset()
+        each.step(landscape.best[0] + 1)
+
+    assert env.walk.rewards == pytest.approx((-1 / 11,))
+    assert other.walk.rewards == pytest.approx((-10 / 11,))
+
+
+def test_chance_is_what_even_policies_earn() -> None:
+    # One layer, best at action 4 of 0 to 11: the distances of the actions add up to 38.
+    assert Landscape(layers=1).best == [4]
+    assert by_chance(1, policies=20_000) == pytest.approx(-(38 / 12) / 11, abs=0.005)
+
+
+def test_the_api_is_measured_beside_an_empty_route() -> None:
+    command = [sys.executable, "-m", "benchmarks.api", "--jobs", "5", "--rounds", "1", "--seconds", "0.05"]
+
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert [line.split("  ")[0] for line in printed[1:]] == list(AIMS)
+    assert all("x empty" in line for line in printed[1:])

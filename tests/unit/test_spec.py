@@ -152,7 +152,10 @@ def test_the_control_needs_a_naive_method() -> None:
 
 
 def test_images_of_a_search() -> None:
-    walks = [(1, 2, 3), (1,)]
+    assert Search().images_retrained(steps_computed=4) == 4 * 1000
 
-    assert Search().images_retrained(walks) == 4 * 1000
-    assert Search(dense=False).images_retrained(walks) == 2 * 1000
+
+def test_the_memory_of_a_cache_is_no_part_of_the_identity() -> None:
+    for others in ({}, {"env_runners": 1}):
+        fingerprints = {spec_of(resources={**others, "cache_bytes": n}).fingerprint for n in (0, 1, 2**28)}
+        assert fingerprints == {spec_of(resources=others).fingerprint}

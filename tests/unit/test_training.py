@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from purlkit.checkpoint import fingerprint
+from purlkit.errors import Diverged
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import Training
@@ -128,7 +130,8 @@ def test_no_setting_revives_a_weight(momentum: float, weight_decay: float, rate:
     mask = half_mask(model, seed)
     training = Training(epochs=3, batch_size=10, learning_rate=rate, momentum=momentum, weight_decay=weight_decay)
 
-    train(model, some_images(30, seed=seed), training, seed=seed, mask=mask)
+    with suppress(Diverged):
+        train(model, some_images(30, seed=seed), training, seed=seed, mask=mask)
 
     for layer in prunable_layers(model):
         assert not layer.weight[~mask.keep[layer.name]].any()
@@ -138,7 +141,8 @@ def test_what_is_removed_is_zero_even_where_the_rest_is_not_a_number() -> None:
     model = digits_net(width=2)
     mask, images = half_mask(model), some_images(20)
 
-    train(model, Images(images.x * float("nan"), images.y), Training(epochs=1), seed=0, mask=mask)
+    with pytest.raises(Diverged):
+        train(model, Images(images.x * float("nan"), images.y), Training(epochs=1), seed=0, mask=mask)
 
     for layer in prunable_layers(model):
         assert layer.weight[mask.keep[layer.name]].isnan().all()
@@ -253,3 +257,13 @@ def test_measuring_changes_neither_mode_nor_statistics() -> None:
 
     assert model.training
     assert fingerprint(model) == before
+
+
+def test_a_training_that_diverges_blames_the_field_that_it_is_told() -> None:
+    images = some_images(20)
+    broken = Images(images.x * float("nan"), images.y)
+
+    with pytest.raises(Diverged, match="epoch 1 of 2: lower its learning_rate") as problem:
+        train(digits_net(width=2), broken, Training(epochs=2), seed=0, at="/fine_tune")
+
+    assert problem.value.at == "/fine_tune"

@@ -107,7 +107,10 @@ def check_kwargs(entry: ModelEntry | DatasetEntry, kwargs: Mapping[str, object],
         option = entry.options.get(key)
         if option is None:
             known = ", ".join(sorted(entry.options)) or "none"
-            raise InvalidSpec(f"{entry.name} has no such argument", at=at, remedy=f"its arguments are: {known}")
+            escaped = key.replace("~", "~0").replace("/", "~1")
+            raise InvalidSpec(
+                f"{entry.name} has no such argument", at=f"{at}/{escaped}", remedy=f"its arguments are: {known}"
+            )
         if not option.allows(value):
             raise InvalidSpec(f"{key} is not what it may be", at=f"{at}/{key}", remedy=f"use {option.allowed}")
 

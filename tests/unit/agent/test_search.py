@@ -80,7 +80,8 @@ def test_the_network_is_left_as_it_came_and_the_mask_meets_the_target() -> None:
     assert fingerprint(model) == before
     assert result.mask.total - result.mask.kept == round(0.5 * result.mask.total)
     assert seen == result.episodes + result.greedy
-    assert result.images == 5 * 10 * 40
+    walks = result.episodes + result.greedy
+    assert result.images == 40 * sum(walk.steps_computed for walk in walks) <= 40 * 5 * 10
     result.apply(model)
     assert Mask.from_weights(prunable_layers(model)) == result.mask
 
@@ -89,7 +90,7 @@ def test_an_early_end_teaches_as_many_steps_as_were_played() -> None:
     # Untrained, so that every cut leaves accuracy under 0.99.
     settings = QUICK.model_copy(update={"accuracy_floor": 0.99})
 
-    result = search(digits_net(width=2), some_splits(), sparsity=0.5, settings=settings)
+    result = search(digits_net(width=2), some_splits(), sparsity=0.5, settings=settings, cache_bytes=0)
 
     assert {len(episode.actions) for episode in result.episodes} == {1}
     assert {len(episode.actions) for episode in result.greedy} == {10}

@@ -1,0 +1,203 @@
+"""Ray started and joined for real: within a time, interruptible, with a token of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from purlkit.errors import NotEnoughResources, RayUnreachable
+from purlkit.processes import session_members
+from purlkit.spec import Resources
+from tests.landscape import Landscape
+from tests.searches import all_here, built, play_to_the_end, what_was_done
+from tests.waiting import wait_until
+from workers import capacity, cluster
+from workers.dqn import PurlDQN
+
+pytestmark = pytest.mark.filterwarnings("default")  # RLlib's own deprecations are not ours to mend
+
+# What an attempt does, without the rest of it: SIGTERM is a wish that is looked at between steps of work.
+STARTS_RAY = """
+import os, signal, sys
+from pathlib import Path
+from workers import cluster
+
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+
+def on_wait():
+    print("waiting", flush=True)
+    if asked:
+        raise InterruptedError
+
+cluster.quiet()
+try:
+    with cluster.connected("", on_wait=on_wait):
+        print("up", flush=True)
+except InterruptedError:
+    print("stopped in order", flush=True)
+print("shared token:", (Path.home() / ".ray" / "auth_token").exists(), flush=True)
+"""
+
+ASKS_THE_SILENT = """
+import sys
+from purlkit.errors import RayUnreachable
+from workers import cluster
+
+cluster.quiet()
+cluster.CONNECT_SECONDS = 2.0
+try:
+    with cluster.connected(sys.argv[1]):
+        print("up", flush=True)
+except RayUnreachable as error:
+    print(error, flush=True)
+"""
+
+
+def program(code: str, *arguments: str, home: Path) -> subprocess.Popen[str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env={**environ, "HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_sigterm_while_ray_starts_stops_it_in_order_and_no_token_is_shared(tmp_path: Path) -> None:
+    with program(STARTS_RAY, home=tmp_path) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "waiting\n"
+
+        child.send_signal(signal.SIGTERM)
+        said = child.stdout.read().splitlines()
+
+    assert said[-2:] == ["stopped in order", "shared token: False"]
+    assert "up" not in said
+    assert child.returncode == 0
+    wait_until("nothing of it is left", lambda: not session_members(child.pid))
+
+
+def test_an_address_where_nobody_listens_is_told_in_seconds() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+
+    began = time.monotonic()
+    with pytest.raises(RayUnreachable, match="PURL_RAY_ADDRESS"), cluster.connected(f"127.0.0.1:{port}"):
+        pass
+
+    assert time.monotonic() - began < cluster.TCP_SECONDS + 1
+
+
+def test_an_address_that_takes_calls_and_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as server,
+        program(ASKS_THE_SILENT, f"127.0.0.1:{server.getsockname()[1]}", home=tmp_path) as child,
+    ):
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith("Ray did not answer within 2 s")
+        child.kill()
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Cluster]:
+    """A head with room for one runner, and a node with room for another."""
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes.add_node(num_cpus=1)
+    yield nodes
+    nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def on_two_nodes(two_nodes: Cluster) -> Iterator[Cluster]:
+    with cluster.connected(two_nodes.address):
+        yield two_nodes
+
+
+def whole(runners: int) -> Resources:
+    return Resources(env_runners=runners, cpus_per_runner=1)
+
+
+@pytest.mark.usefixtures("on_two_nodes")
+def test_a_cluster_is_asked_what_it_holds() -> None:
+    assert sorted(node.cpus for node in capacity.whole_cluster()) == [1, 1]
+    capacity.refuse_what_never_fits(whole(2), capacity.whole_cluster(), at_least=2, where="the cluster")
+    with pytest.raises(NotEnoughResources) as problem:
+        capacity.refuse_what_never_fits(whole(3), capacity.whole_cluster(), at_least=3, where="the cluster")
+    assert problem.value.at == "/resources/env_runners"
+
+
+@pytest.mark.usefixtures("on_two_nodes")
+def test_a_busy_cluster_is_waited_for_with_a_reason() -> None:
+    @ray.remote(num_cpus=1)
+    class Other:
+        def here(self) -> bool:
+            return True
+
+    others = [Other.remote() for _ in range(2)]
+    assert ray.get([other.here.remote() for other in others], timeout=60) == [True, True]
+    said: list[str | None] = []
+
+    def on_wait(reason: str | None) -> None:
+        said.append(reason)
+        if len(said) == 3:
+            ray.kill(others.pop())
+
+    capacity.wait_for_room(whole(2), on_wait=on_wait)
+
+    assert said[0] is not None
+    assert "the cluster is busy" in said[0]
+    assert said[-1] is None
+    ray.kill(others.pop())
+
+
+def with_whole_cpus(algorithm: PurlDQN) -> PurlDQN:
+    """So that each node holds one runner."""
+    algorithm.size = algorithm.size.__class__(runners=2, cpus=1, gpus=0)
+    return algorithm
+
+
+def test_a_killed_node_costs_its_episode_and_an_added_one_is_used(on_two_nodes: Cluster) -> None:
+    undisturbed = built(runners=1)
+    expected = what_was_done(play_to_the_end(undisturbed))
+    undisturbed.stop()
+    algorithm = with_whole_cpus(built(Landscape(sleep_seconds=0.2), runners=2))
+    all_here(algorithm)
+    while len(algorithm.learnt.episodes) < 3:
+        algorithm.train()
+
+    [second] = on_two_nodes.worker_nodes
+    on_two_nodes.remove_node(second, allow_graceful=False)
+    while algorithm.runners.here == 2:
+        algorithm.train()
+    while len(algorithm.learnt.episodes) < 8:
+        algorithm.train()
+    assert algorithm.runners.here == 1
+    on_two_nodes.add_node(num_cpus=1)
+    while algorithm.runners.here == 1:
+        algorithm.train()
+    episodes = play_to_the_end(algorithm)
+
+    assert what_was_done(episodes) == expected
+    assert any(episode.rerun for episode in episodes)
+    algorithm.stop()
+
+
+def test_what_ray_of_our_own_counts_is_known_without_it() -> None:
+    [node] = capacity.this_machine()
+
+    assert node.cpus >= 1
+    capacity.check(Resources(env_runners=1, cpus_per_runner=node.cpus), ray_address="", at_least=1)

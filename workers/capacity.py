@@ -1,0 +1,111 @@
+"""Whether a job's runners fit: onto the machine or the cluster at all, and into what is free of it now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from purlkit.errors import NotEnoughResources
+from purlkit.spec import Resources
+from workers import cluster
+
+LOOK_SECONDS = 2.0
+# Ray counts in ten-thousandths.
+GRAIN = 1e-4
+
+
+@dataclass(frozen=True)
+class Node:
+    cpus: float
+    gpus: float
+
+    def holds(self, resources: Resources) -> int:
+        """How many of the job's runners. Whoever wants a share of a GPU must find it on one GPU."""
+        cpus, gpus = resources.cpus_per_runner, resources.gpus_per_runner
+        by_cpu = int((self.cpus + GRAIN / 2) / cpus)
+        if gpus == 0:
+            return by_cpu
+        by_gpu = int(1 / gpus + GRAIN / 2) * int(self.gpus + GRAIN / 2) if gpus < 1 else int(self.gpus / gpus)
+        return min(by_cpu, by_gpu)
+
+
+def this_machine() -> list[Node]:
+    """As a Ray of our own will count it, without starting one."""
+    import torch
+    from ray._private.utils import get_num_cpus  # the one that knows the limits of a container too
+
+    return [Node(get_num_cpus(), torch.cuda.device_count())]
+
+
+def whole_cluster() -> list[Node]:
+    """What the nodes of the cluster that we are connected to have in all."""
+    import ray
+
+    return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def free_now() -> list[Node]:
+    """What is left of the nodes while others use them."""
+    from ray._private.state import available_resources_per_node
+
+    return [_node(resources) for resources in available_resources_per_node().values()]
+
+
+def _node(resources: dict[str, float]) -> Node:
+    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+
+
+def check(resources: Resources, *, ray_address: str, at_least: int, on_wait: Callable[[], None] = lambda: None) -> None:
+    """Refuses a job of which fewer runners can ever fit, before anything is built for it."""
+    if not ray_address:
+        refuse_what_never_fits(resources, this_machine(), at_least=at_least, where="this machine")
+        return
+    with cluster.connected(ray_address, on_wait=on_wait):
+        refuse_what_never_fits(resources, whole_cluster(), at_least=at_least, where="the cluster")
+
+
+def refuse_what_never_fits(resources: Resources, nodes: Sequence[Node], *, at_least: int, where: str) -> None:
+    """Raises NotEnoughResources that blames the one field and says what would fit."""
+    most_cpus = max((node.cpus for node in nodes), default=0.0)
+    most_gpus = max((node.gpus for node in nodes), default=0.0)
+    if resources.cpus_per_runner > most_cpus:
+        raise NotEnoughResources(
+            f"no node of {where} has {resources.cpus_per_runner:g} CPUs",
+            at="/resources/cpus_per_runner",
+            remedy=f"ask for at most {most_cpus:g} a runner",
+        )
+    if resources.gpus_per_runner > most_gpus:
+        raise NotEnoughResources(
+            f"no node of {where} has {resources.gpus_per_runner:g} GPUs",
+            at="/resources/gpus_per_runner",
+            remedy=f"ask for at most {most_gpus:g} a runner" if most_gpus else "ask for 0: there is none",
+        )
+    room = sum(node.holds(resources) for node in nodes)
+    if room < at_least:
+        raise NotEnoughResources(
+            f"{where} holds {room} runners of this size, not {at_least}",
+            at="/resources/env_runners",
+            remedy=f"ask for at most {room}, for less CPU or GPU each, or add nodes",
+        )
+
+
+def wait_for_room(resources: Resources, *, on_wait: Callable[[str | None], None]) -> None:
+    """Until one runner has room: the others join as they find it.
+
+    `on_wait` is called with the reason, and with None once the wait is over; it may raise to stop. There is no limit:
+    who uses the cluster now may do so for days, and the job has a timeout_seconds for it.
+    """
+    refuse_what_never_fits(resources, whole_cluster(), at_least=1, where="the cluster")
+    waited = False
+    while not any(node.holds(resources) for node in free_now()):
+        waited = True
+        need = f"{resources.cpus_per_runner:g} CPUs"
+        if resources.gpus_per_runner:
+            need += f" and {resources.gpus_per_runner:g} GPUs"
+        looked_at = time.monotonic()
+        while time.monotonic() - looked_at < LOOK_SECONDS:
+            on_wait(f"the cluster is busy: waiting until a node has {need} free for the first runner")
+            time.sleep(cluster.LOOK_SECONDS)
+    if waited:
+        on_wait(None)
