@@ -33,7 +33,9 @@ class Scene:
         self.attempt_id = claim.attempt_id
         env = {"PURL_URL": self.service.url, "PURL_ATTEMPT": claim.attempt_id, "PURL_TOKEN": claim.token}
         log = folder / "attempt.log"
-        self.handle = self.launcher.launch(env, module="tests.programs.worker_with_a_helper", log_path=log)
+        self.handle = self.launcher.launch(
+            env, module="tests.programs.worker_with_a_helper", name="attempt", log_path=log
+        )
         wait_until("worker and helper are up", lambda: "up" in log.read_text() and len(self.members) == 2)
         self.log = log
 
