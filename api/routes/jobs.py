@@ -106,6 +106,7 @@ async def submit_job(
         p409="the job has not ended, or a request with this key is being answered",
         p422="the spec no longer holds here, or the key came with something else",
         p429="the queue or the store is full",
+        p507="there is no room left on the disk",
     ),
 )
 async def retry_job(job_id: str, request: Request, parts: PartsDep, idempotency_key: Key = None) -> Response:

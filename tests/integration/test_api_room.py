@@ -79,11 +79,14 @@ class TestANearlyFullDisk:
 
     def test_nothing_new_is_taken_in(self, full: Service) -> None:
         worker = full.claim()
+        ended = full.submit()
+        full.http.post(f"{ended['links']['self']}/cancel")
         self.fill(full)
 
         refusals = [
             full.http.post("/jobs", json=LEAST),
-            full.http.post("/weights", content=a_file()),
+            full.http.post(f"{ended['links']['self']}/retry"),
+            full.upload(a_file()),
             worker.stage("policy.json", b"{}"),
             worker.save("search", b"state"),
         ]

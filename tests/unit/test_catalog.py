@@ -79,7 +79,7 @@ def test_a_row_is_the_same_job_as_a_list_and_as_a_tuple() -> None:
         ({"classes": 1}, "/dataset/kwargs/classes", "a whole number from 2 to 100000"),
         ({"classes": [10]}, "/dataset/kwargs/classes", "a whole number from 2 to 100000"),
         ({"classes": True}, "/dataset/kwargs/classes", "a whole number from 2 to 100000"),
-        ({"colours": 3}, "/dataset/kwargs", "classes, images, seed, shape"),
+        ({"colours": 3}, "/dataset/kwargs/colours", "classes, images, seed, shape"),
     ],
 )
 def test_arguments_out_of_range_are_refused_with_the_range(kwargs: dict[str, object], at: str, remedy: str) -> None:

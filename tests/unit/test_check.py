@@ -182,7 +182,7 @@ def test_missing_published_weights_are_told_with_the_layers(tmp_path: Path) -> N
 
 
 def test_images_that_are_enlarged_when_looked_at_count_as_far_as_the_search_holds_them(tmp_path: Path) -> None:
-    report = checked(tmp_path, model={"name": "squeezenet1_1"}, dataset=IMAGENET_LIKE)
+    report = checked(tmp_path, model={"name": "squeezenet1_1"}, dataset=IMAGENET_LIKE, resources={"cache_bytes": 0})
 
     assert report.runnable
     assert report.memory_bytes is not None

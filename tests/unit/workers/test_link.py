@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from purlkit.results import LOG, UNREACHABLE_EXIT, Finish, Outcome, Phase
+from purlkit.results import UNREACHABLE_EXIT, Finish, Outcome, Phase
 from purlkit.spec import JobSpec
 from tests.waiting import wait_until
 from workers.link import Interrupted, Link, Refused, Superseded
@@ -253,11 +253,13 @@ def test_an_address_that_leads_nowhere_has_an_exit_of_its_own(tmp_path: Path) ->
     process = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **environ, "PURL_SCRATCH_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
         check=False,
     )
 
     assert process.returncode == UNREACHABLE_EXIT
-    assert "PURL_PUBLIC_URL" in (tmp_path / LOG).read_text()
+    assert "PURL_PUBLIC_URL" in process.stderr
 
 
 def test_other_code_than_the_services_ends_the_job_before_anything_is_done(
