@@ -6,7 +6,7 @@ import gzip
 import importlib
 import json
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ def test_a_gzipped_checkpoint_loads_and_equal_weights_make_equal_files(tmp_path:
     assert metadata == {"format": "purl-1"}
     assert checkpoint.fingerprint(other) == checkpoint.fingerprint(model)
     assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes()[4:8] == bytes(4)  # no time in it
     assert gzip.decompress(first.read_bytes()) == content_of(model)  # any gzip reads it
 
 
@@ -253,3 +254,18 @@ def test_a_path_without_a_file_is_called_that(name: str, tmp_path: Path) -> None
 
     with pytest.raises(BadWeightsFile, match="no such file"):
         checkpoint.load(tmp_path / name, nn.Linear(2, 2))
+
+
+def test_a_plain_file_too_is_judged_by_its_header_before_any_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(checkpoint.to_bytes({"weight": torch.ones(3)}, metadata={}))
+    seen: list[str] = []
+
+    def refuse(header: Mapping[str, object]) -> None:
+        seen.extend(header)
+        raise WeightsDontFit("not this one")
+
+    with pytest.raises(WeightsDontFit, match="not this one"):
+        checkpoint.read(path, refuse)
+
+    assert seen == ["weight"]
