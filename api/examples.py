@@ -115,6 +115,7 @@ def of_records() -> dict[str, Any]:
         "CandidateLayers": {
             "method": "global",
             "variant": None,
+            "target": 0.9,
             "winner": True,
             "sparsity": 0.9,
             "layers": [_LAYER],

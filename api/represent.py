@@ -146,11 +146,13 @@ def layer_views(job: tables.Job) -> list[CandidateLayers] | None:
         result = Result.model_validate(job.result)
     except ValidationError:
         return None
+    winners = {point.target: (point.winner.method, point.winner.variant) for point in result.points}
     return [
         CandidateLayers(
             method=candidate.method,
             variant=candidate.variant,
-            winner=(candidate.method, candidate.variant) == (result.winner.method, result.winner.variant),
+            target=candidate.target,
+            winner=(candidate.method, candidate.variant) == winners[candidate.target],
             sparsity=candidate.sparsity,
             layers=list(candidate.layers),
         )

@@ -45,7 +45,8 @@ class CandidateLayers(BaseModel):
 
     method: str
     variant: Literal["mean", "best"] | None
-    winner: bool = Field(description="whether the checkpoint is this one")
+    target: float = Field(description="the sparsity asked for")
+    winner: bool = Field(description="whether that target's checkpoint is this one")
     sparsity: float
     layers: list[LayerReport]
 

@@ -10,9 +10,10 @@ from torch import nn
 
 from purlkit.baselines.global_magnitude import minimum_weights
 from purlkit.checkpoint import load_into, read
-from purlkit.errors import MissingWeights, NotEnoughResources, PurlError, ShapeMismatch
+from purlkit.errors import InvalidSpec, MissingWeights, NotEnoughResources, PurlError, ShapeMismatch
 from purlkit.estimate import phase_costs, seconds_per_image
-from purlkit.pruning.layers import describe, prunable_layers
+from purlkit.pruning.cost import derived_layers
+from purlkit.pruning.layers import describe, layers_to_prune, prunable_layers
 from purlkit.pruning.ranking import sparsity_range, weights_to_keep
 from purlkit.results import CheckReport, ErrorReport
 from purlkit.spec import JobSpec, Uploaded
@@ -34,6 +35,7 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
     try:
         spec = spec.resolve()
         model = _build(spec)
+        _prunable(spec, model)
     except PurlError as error:
         return CheckReport(runnable=False, reasons=(_report(error),))
 
@@ -99,6 +101,20 @@ def _tried(spec: JobSpec, device: str) -> nn.Module:
     if answer.shape != (1, entry.classes_with(kwargs)):
         raise _mismatch()
     return model
+
+
+def _prunable(spec: JobSpec, model: nn.Module) -> None:
+    """Raises InvalidSpec unless there is something to prune and zeros in its weights are zeros where it multiplies."""
+    layers = layers_to_prune(model)
+    image = torch.zeros(
+        1, *catalog.dataset(spec.data.name).shape_with(spec.data.kwargs), device=layers[0].weight.device
+    )
+    if derived := derived_layers(model, image):
+        raise InvalidSpec(
+            f"{derived[0]} does not multiply by its weight as it is, so zeros in it would not count",
+            at="/model",
+            remedy="choose a model without weight standardisation",
+        )
 
 
 def _mismatch() -> ShapeMismatch:

@@ -14,9 +14,10 @@ from purlkit.agent.dqn import Actor, Learner, Policy, epsilon
 from purlkit.agent.replay import Floats, Step, steps_of
 from purlkit.agent.schedule import Schedule
 from purlkit.env import PruningEnv, Walk
-from purlkit.pruning.layers import prunable_layers
+from purlkit.pruning.layers import layers_to_prune, prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.policy import mask_for_alphas, mean_alphas
+from purlkit.pruning.ranking import weights_to_keep
 from purlkit.results import Episode
 from purlkit.seeds import derive
 from purlkit.spec import Resources, Retrain, Search
@@ -95,6 +96,7 @@ def search(
     >>> sum(int((layer.weight == 0).sum()) for layer in (model[0], model[2]))
     24
     """
+    weights_to_keep(layers_to_prune(model), sparsity)  # out of reach is said now and not after all the episodes
     splits = splits_of(data).to(next(model.parameters()).device)
     if settings is None:
         settings = Search(episodes=episodes, retrain=Retrain(images=min(Retrain().images, len(splits.train))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from purlkit.errors import ThresholdTooHigh
+from purlkit.errors import InvalidSpec, ThresholdTooHigh
 from purlkit.pruning.layers import PrunableLayer
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.ranking import bounds, keep_highest, sparsity_range, weights_to_keep
@@ -42,6 +42,12 @@ def minimum_weights(
     count = weights_to_keep(layers, sparsity, floor)
     if minimum_threshold is None:
         return max(floor, count // (2 * len(layers)))
+    if not 0 <= minimum_threshold <= 1:
+        raise InvalidSpec(
+            "the minimum threshold is a share of all prunable weights",
+            at="/minimum_threshold",
+            remedy="give one from 0 to 1",
+        )
     total = sum(layer.weight.numel() for layer in layers)
     minimum = max(floor, round(minimum_threshold * total))
     if sum(fewest for fewest, _ in bounds(layers, minimum)) > count:

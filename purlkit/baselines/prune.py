@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from purlkit import baselines
 from purlkit.baselines.scoring import by_reward_split
-from purlkit.errors import InvalidSpec, MissingData, UnknownName
-from purlkit.pruning.layers import prunable_layers
+from purlkit.errors import MissingData, UnknownName
+from purlkit.pruning.layers import layers_to_prune
 from purlkit.pruning.masks import Mask
 from purlkit.spec import Retrain
 from purlkit.training.data import Splits, splits_of
@@ -40,9 +40,7 @@ def prune(
     """
     if method not in baselines.METHODS:
         raise UnknownName(kind="method", known=sorted(baselines.METHODS), at="/method")
-    layers = prunable_layers(model)
-    if not layers:
-        raise InvalidSpec("there is nothing to prune", at="/model", remedy="give a model with convolutions or linears")
+    layers = layers_to_prune(model)
     find = baselines.method(method)
     if method in baselines.FROM_WEIGHTS:
         mask = find(layers, sparsity, **options)

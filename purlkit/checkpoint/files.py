@@ -103,6 +103,8 @@ def load(path: Path | str, model: nn.Module) -> dict[str, str]:
     {'about': 'an example'}
     """
     path = Path(path)
+    if not path.is_file():
+        raise BadWeightsFile("there is no such file", remedy="give the path of a checkpoint")
     if path.name.endswith(".safetensors.gz"):
         reader = read_compressed
     elif path.name.endswith(".safetensors"):

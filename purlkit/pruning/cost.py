@@ -40,6 +40,26 @@ def weight_uses(model: nn.Module, image: Tensor) -> dict[str, int]:
     return {layer.name: seen.of(layer.weight) for layer in prunable_layers(model)}
 
 
+def derived_layers(model: nn.Module, image: Tensor) -> list[str]:
+    """Layers that are called and don't multiply by their own weight, as with weight standardisation.
+
+    What they multiply by is made of the weight anew each time, and the mean that they subtract undoes every zero.
+    """
+    called: set[int] = set()
+    layers = prunable_layers(model)
+    hooks = [
+        model.get_submodule(layer.name).register_forward_hook(lambda *_, layer=layer: called.add(id(layer.weight)))
+        for layer in layers
+    ]
+    try:
+        with _Uses() as seen, mode(model, training=False), torch.no_grad():
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [layer.name for layer in layers if id(layer.weight) in called and not seen.of(layer.weight)]
+
+
 def cost(model: nn.Module, mask: Mask, uses: Mapping[str, int]) -> results.Cost:
     """Of the model as it would be without the weights that the mask removes."""
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from purlkit.errors import CollapsedLayer, UnreachableSparsity, WeightsDontFit
+from purlkit.errors import CollapsedLayer, InvalidSpec, UnreachableSparsity, WeightsDontFit
 from purlkit.pruning.layers import PrunableLayer
 from purlkit.pruning.masks import Mask
 
@@ -39,6 +39,8 @@ def bounds(layers: Sequence[PrunableLayer], floor: int = 1) -> list[tuple[int, i
 
     Of a weight without values, on the meta device, none is taken to be zero.
     """
+    if floor < 0:
+        raise InvalidSpec("a layer can't keep fewer than no weights", remedy="give a floor of 0 or more")
     for layer in layers:
         if not layer.weight.is_meta and not bool(layer.weight.detach().isfinite().all()):
             raise WeightsDontFit(

@@ -54,13 +54,14 @@ class Answering(FakeLauncher):
         env: Mapping[str, str],
         *,
         module: str,
+        name: str,
         log_path: Path,
         record: Callable[[Handle], object] = lambda _: None,
     ) -> Handle:
         assert self.db is not None
         with self.db.write() as session:
             checks.record(session, env["PURL_CHECK"], CheckReport(runnable=True))
-        return super().launch(env, module=module, log_path=log_path, record=record)
+        return super().launch(env, module=module, name=name, log_path=log_path, record=record)
 
 
 @pytest.mark.filterwarnings("default")  # what the fuzzer itself warns of is its own affair

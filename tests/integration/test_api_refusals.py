@@ -128,7 +128,7 @@ def test_a_bad_field_is_named_with_its_remedy(service: Service, field: str, valu
             {"/targets/accuracy", "/targets/max_drop"},
         ),
         (
-            '{"model": {"name": "mlp"}, "targets": {"sparsity": 0.5}, "minimum_threshold": 0.1}',
+            '{"model": {"name": "mlp"}, "targets": {"sparsity": 0.5}, "baselines": ["erk"], "minimum_threshold": 0.1}',
             {"/minimum_threshold", "/baselines"},
         ),
         ('{"model": {"name": "mlp"}, "targets": {"sparsity": 0.5}, "baselines": ["erk", "erk"]}', {"/baselines"}),

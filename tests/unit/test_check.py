@@ -148,6 +148,31 @@ def test_a_network_that_can_not_take_the_images(builder: str, tmp_path: Path, mo
     assert reasons(checked(tmp_path, model={"name": "odd"})) == [("shape_mismatch", "/model")]
 
 
+def without_layers(**_: object) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveMaxPool2d((1, 10)), nn.Flatten())
+
+
+def with_weight_norm(**_: object) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(64, 10)))
+
+
+class Standardised(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.weight - self.weight.mean())
+
+
+def with_standardised_weights(**_: object) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), Standardised(64, 10))
+
+
+@pytest.mark.parametrize("builder", ["without_layers", "with_weight_norm", "with_standardised_weights"])
+def test_a_network_that_can_not_be_pruned(builder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = catalog.ModelEntry(name="odd", builder=f"{__name__}:{builder}", dataset="digits", about="")
+    monkeypatch.setitem(catalog.MODELS, "odd", entry)
+
+    assert reasons(checked(tmp_path, model={"name": "odd"})) == [("invalid_spec", "/model")]
+
+
 IMAGENET_LIKE = {"name": "procedural", "kwargs": {"shape": [3, 224, 224], "classes": 1000}}
 
 

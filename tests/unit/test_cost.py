@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from purlkit.baselines.global_magnitude import global_magnitude
-from purlkit.pruning.cost import cost, weight_uses
+from purlkit.pruning.cost import cost, derived_layers, weight_uses
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from tests.unit.networks import digits_net
@@ -55,13 +55,26 @@ def tied() -> nn.Module:
         (nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8)), (8, 6, 6), {"0": 36}),  # depthwise
         (nn.Sequential(nn.Conv2d(8, 4, 3, dilation=2, groups=2)), (8, 9, 9), {"0": 25}),  # 9 - (2 * 2 + 1) + 1 = 5
         (nn.Sequential(nn.Conv1d(2, 4, 5)), (2, 20), {"0": 16}),
+        (nn.Sequential(nn.Conv3d(1, 2, 3)), (1, 3, 4, 5), {"0": 6}),  # 1 * 2 * 3
         (nn.Sequential(nn.Linear(6, 4)), (6,), {"0": 1}),
         (nn.Sequential(nn.Linear(6, 4)), (7, 6), {"0": 7}),  # a sequence of seven vectors
         (tied(), (4,), {"0": 2}),
         (Recurrent(), (9, 3), {"inner": 9, "back": 9}),
         (Borrowing(), (4,), {"lent": 1}),
     ],
-    ids=["padded", "strided", "depthwise", "dilated", "1d", "linear", "sequence", "tied", "recurrent", "borrowed"],
+    ids=[
+        "padded",
+        "strided",
+        "depthwise",
+        "dilated",
+        "1d",
+        "3d",
+        "linear",
+        "sequence",
+        "tied",
+        "recurrent",
+        "borrowed",
+    ],
 )
 def test_how_often_a_weight_is_used(model: nn.Module, shape: tuple[int, ...], uses: dict[str, int]) -> None:
     assert weight_uses(model, torch.zeros(1, *shape)) == uses
@@ -138,3 +151,24 @@ def test_the_layers_add_up_to_the_network() -> None:
     assert told.multiply_adds == sum(row.multiply_adds or 0 for row in table)
     assert told.multiply_adds_kept == sum(row.multiply_adds_kept or 0 for row in table)
     assert told.compression_prunable == pytest.approx(1 / (1 - mask.sparsity))
+
+
+class Standardised(nn.Conv2d):
+    """A convolution by its weight less the weight's mean, as in some of timm's networks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight - self.weight.mean())
+
+
+def test_a_layer_that_multiplies_by_other_numbers_than_its_weight_is_named() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), Standardised(2, 2, 3), nn.Flatten(), nn.Linear(8, 2))
+
+    assert derived_layers(model, torch.zeros(1, 1, 6, 6)) == ["1"]
+    assert not model[1]._forward_hooks  # the model is left as it was
+
+
+def test_a_layer_that_is_not_called_is_not_taken_for_one() -> None:
+    model = Borrowing()
+    model.unused = nn.Linear(4, 2)
+
+    assert derived_layers(model, torch.zeros(1, 4)) == []

@@ -6,7 +6,7 @@ import gzip
 import importlib
 import json
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,18 @@ def test_a_gzipped_checkpoint_loads_and_equal_weights_make_equal_files(tmp_path:
     assert metadata == {"format": "purl-1"}
     assert checkpoint.fingerprint(other) == checkpoint.fingerprint(model)
     assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes()[4:8] == bytes(4)  # no time in it
     assert gzip.decompress(first.read_bytes()) == content_of(model)  # any gzip reads it
 
 
 SMALL = content_of(nn.Linear(4, 4))
+
+
+def padded(packed: bytes, size: int) -> bytes:
+    """The same gzip member made this long by a file name in its header."""
+    header, rest = bytearray(packed[:10]), packed[10:]
+    header[3] |= 8
+    return bytes(header) + b"n" * (size - len(packed) - 1) + b"\0" + rest
 
 
 @pytest.mark.parametrize(
@@ -78,10 +86,25 @@ SMALL = content_of(nn.Linear(4, 4))
         (gzip.compress(SMALL + b"!"), "more in it"),
         (gzip.compress(SMALL) + b"!", "follows"),
         (gzip.compress(SMALL) + gzip.compress(b"more"), "follows"),
+        # The member fills the first 2**16 bytes that are read (its name as padding), so what follows is in the next.
+        (padded(gzip.compress(SMALL), 2**16) + b"!", "follows"),
         (gzip.compress((2**40).to_bytes(8, "little") + SMALL), "header is longer"),
         (gzip.compress(b"\x80\x04" + b"pickle" * 9), "header"),
     ],
-    ids=["empty", "plain", "nothing", "cut", "short", "checksum", "longer", "trailing", "members", "header", "pickle"],
+    ids=[
+        "empty",
+        "plain",
+        "nothing",
+        "cut",
+        "short",
+        "checksum",
+        "longer",
+        "trailing",
+        "members",
+        "next",
+        "header",
+        "pickle",
+    ],
 )
 def test_a_hostile_gzip_is_refused(packed: bytes, said: str, tmp_path: Path) -> None:
     model = nn.Linear(4, 4)
@@ -223,3 +246,26 @@ def test_what_torch_can_not_export_is_said(model: nn.Module, tmp_path: Path) -> 
         write_onnx(tmp_path / "net.onnx", model, torch.ones(2, 4))
 
     assert not (tmp_path / "net.onnx").exists()
+
+
+@pytest.mark.parametrize("name", ["absent.safetensors", "absent.safetensors.gz", "folder.safetensors"])
+def test_a_path_without_a_file_is_called_that(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder.safetensors").mkdir()
+
+    with pytest.raises(BadWeightsFile, match="no such file"):
+        checkpoint.load(tmp_path / name, nn.Linear(2, 2))
+
+
+def test_a_plain_file_too_is_judged_by_its_header_before_any_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(checkpoint.to_bytes({"weight": torch.ones(3)}, metadata={}))
+    seen: list[str] = []
+
+    def refuse(header: Mapping[str, object]) -> None:
+        seen.extend(header)
+        raise WeightsDontFit("not this one")
+
+    with pytest.raises(WeightsDontFit, match="not this one"):
+        checkpoint.read(path, refuse)
+
+    assert seen == ["weight"]

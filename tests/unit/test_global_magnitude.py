@@ -13,7 +13,7 @@ from purlkit.baselines.global_magnitude import global_magnitude
 from purlkit.errors import UnreachableSparsity
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
-from purlkit.pruning.ranking import floors, sparsity_range
+from purlkit.pruning.ranking import floors, keep_highest, sparsity_range
 from tests.unit.networks import digits_net, distinct_networks, layers_of, networks
 
 
@@ -114,3 +114,11 @@ def test_the_model_is_not_touched() -> None:
     global_magnitude(prunable_layers(model), 0.9)
 
     assert torch.equal(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]), before)
+
+
+def test_scores_in_double_precision_are_ranked_in_it() -> None:
+    scores = [torch.tensor([1.0, 1 + 1e-12, 1.0], dtype=torch.float64)]
+
+    mask = keep_highest(layers_of([1.0, 1.0, 1.0]), scores, 1, floor=0)
+
+    assert mask.keep["a"].tolist() == [False, True, False]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn.utils import prune
 
 from purlkit.env import PruningEnv
+from purlkit.errors import InvalidSpec
 from purlkit.pruning.layers import describe, prunable_layers
 from purlkit.spec import Search
 from tests.unit.networks import digits_net, some_images
@@ -23,9 +27,11 @@ def test_convolutions_and_linear_layers_in_module_order() -> None:
 
 
 def test_depthwise_and_grouped_convolutions_count() -> None:
-    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 3, groups=2), nn.Conv1d(8, 2, 1))
+    model = nn.Sequential(
+        nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 3, groups=2), nn.Conv1d(8, 2, 1), nn.Conv3d(2, 2, 1)
+    )
 
-    assert [layer.kind for layer in prunable_layers(model)] == ["grouped-conv", "grouped-conv", "conv"]
+    assert [layer.kind for layer in prunable_layers(model)] == ["grouped-conv", "grouped-conv", "conv", "conv"]
 
 
 def test_embeddings_and_norms_do_not_count() -> None:
@@ -52,6 +58,39 @@ def test_a_weight_shared_with_an_embedding_is_not_prunable() -> None:
     model[0].weight = model[1].weight
 
     assert prunable_layers(model) == []
+
+
+def old_weight_norm(layer: nn.Linear) -> nn.Module:
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        return nn.utils.weight_norm(layer)
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        old_weight_norm,
+        lambda layer: prune.random_unstructured(layer, "weight", 0.5),  # torch's own pruning
+    ],
+)
+def test_a_weight_that_is_computed_anew_is_refused_for_zeros_would_not_stay(
+    compute: Callable[[nn.Linear], nn.Module],
+) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), compute(nn.Linear(4, 4)))
+
+    with pytest.raises(InvalidSpec, match="the weight of 1 is computed anew"):
+        prunable_layers(model)
+
+
+def test_a_lazy_layer_is_refused_until_it_has_seen_an_image() -> None:
+    model = nn.Sequential(nn.LazyLinear(3))
+
+    with pytest.raises(InvalidSpec, match="run the model on an image"):
+        prunable_layers(model)
+    model(torch.zeros(1, 5))
+
+    assert prunable_layers(model)[0].weight.shape == (3, 5)
 
 
 @pytest.mark.parametrize(

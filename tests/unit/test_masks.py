@@ -54,6 +54,8 @@ def test_equality_and_digest_see_every_bit() -> None:
     assert mask != mask_of([1, 0])
     assert mask.sha256 == mask_of([1, 0], [1, 1]).sha256
     assert len({mask.sha256, mask_of([1, 1], [1, 0]).sha256, mask_of([0, 1], [1, 1]).sha256}) == 3
+    assert mask_of([1, 0, 1, 1]).sha256 != mask_of([[1, 0], [1, 1]]).sha256
+    assert mask_of([1, 0], [1, 1]).sha256 != mask_of([1], [0, 1, 1]).sha256
 
 
 def test_only_booleans_make_a_mask() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import assume, given
@@ -152,3 +154,21 @@ def test_the_alphas_told_are_the_alphas_cut_at(layers: list[PrunableLayer], data
     assume("empty" not in (policy.note or ""))  # a floor is where the mask departs from the alphas
     for layer, alpha in zip(layers, policy.alphas, strict=True):
         assert torch.equal(keep_above(layer.weight, alpha), policy.mask.keep[layer.name])
+
+
+def test_no_alpha_describes_a_cut_through_equal_weights() -> None:
+    layers = layers_of([2.0, 2.0, 2.0, 2.0], [1.0, -3.0])  # the first has no deviation
+
+    policy = mask_for_alphas(layers, [0.4, 0.4], target=4 / 6)
+
+    assert policy.mask == Mask({"a": torch.tensor([1, 0, 0, 0]).bool(), "b": torch.tensor([0, 1]).bool()})
+    assert all(math.isfinite(alpha) for alpha in policy.alphas)
+
+
+def test_where_only_floors_stay_the_alphas_remove_all_else() -> None:
+    layers = layers_of([1.0, 2.0, 4.0], [1.0, 3.0, 5.0])
+
+    policy = mask_for_alphas(layers, [0.4, 0.8], target=4 / 6)
+
+    for layer, alpha in zip(layers, policy.alphas, strict=True):
+        assert not bool((keep_above(layer.weight, alpha) & ~policy.mask.keep[layer.name]).any())

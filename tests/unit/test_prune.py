@@ -93,3 +93,8 @@ def test_refusals() -> None:
         purlkit.prune(net(), method="magic")
     with pytest.raises(InvalidSpec, match="nothing to prune"):
         purlkit.prune(nn.Sequential(nn.ReLU()))
+    with pytest.raises(InvalidSpec, match="0 or more"):
+        purlkit.prune(net(), floor=-1)
+    for threshold in (-0.1, 2.0, float("nan")):
+        with pytest.raises(InvalidSpec, match="from 0 to 1"):
+            purlkit.prune(net(), method="global-mt", minimum_threshold=threshold)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from purlkit.baselines.amc import amc, clip_to_budget, noise
-from purlkit.baselines.ddpg import BATCH, DDPG
+from purlkit.baselines.ddpg import BATCH, DDPG, TRACKING
 from purlkit.baselines.random_policies import random_policies
 from purlkit.baselines.scoring import by_reward_split
 from purlkit.checkpoint import fingerprint
@@ -165,6 +166,20 @@ def test_the_actor_learns_the_number_that_pays() -> None:
         agent.learn_from(state.view(1, 3), torch.tensor([action]), 1 - (action - 0.8) ** 2)
 
     assert agent.act(state, 0) == pytest.approx(0.8, abs=0.08)
+
+
+def test_an_episode_of_one_step_is_worth_what_it_earned_and_the_slow_copies_follow() -> None:
+    agent, state = DDPG(2, capacity=200, seed=0), torch.ones(1, 2)
+    slow = agent._critic_target[-1]
+    assert isinstance(slow, nn.Linear)
+    with torch.no_grad():
+        slow.bias.fill_(10)  # what the slow critic thinks of a state after the last one must not count
+
+    for _ in range(BATCH + 99):
+        agent.learn_from(state, torch.tensor([0.5]), 1.0)  # always the moving average, so worth 0
+
+    assert float(agent._critic(torch.tensor([1.0, 1.0, 0.5])).detach()) == pytest.approx(0, abs=0.2)
+    assert float(slow.bias.detach()) == pytest.approx(10 * (1 - TRACKING) ** 100, abs=0.1)
 
 
 def test_amc_learns_to_keep_the_layer_that_pays() -> None:

@@ -86,3 +86,10 @@ def test_standing() -> None:
     weight = torch.tensor([[2.0, -5.0], [0.0, 1.0]])
 
     assert standing(weight, weight != 0).tolist() == [[0.625, 1.0], [0.125, 0.375]]
+
+
+def test_a_threshold_between_two_float32_numbers_is_not_rounded_to_one_of_them() -> None:
+    weight = torch.tensor([1.0, -1.0])  # sigma is 1
+
+    assert keep_above(weight, 1.0).tolist() == [True, True]
+    assert keep_above(weight, 1 + 1e-9).tolist() == [False, False]

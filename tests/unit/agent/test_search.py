@@ -9,7 +9,7 @@ from torch import nn
 from purlkit import search
 from purlkit.agent.search import play
 from purlkit.checkpoint import fingerprint
-from purlkit.errors import NotEnoughData
+from purlkit.errors import InvalidSpec, NotEnoughData, UnreachableSparsity
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.results import Episode
@@ -118,3 +118,18 @@ def test_an_environment_that_raises_leaves_the_network_as_it_came() -> None:
         search(model, some_splits(), sparsity=0.5, settings=QUICK, on_episode=stop)
 
     assert fingerprint(model) == before
+
+
+@pytest.mark.parametrize("sparsity", [1.0, -0.1, float("nan")])
+def test_a_target_out_of_reach_is_said_before_the_first_episode(sparsity: float) -> None:
+    played: list[Episode] = []
+
+    with pytest.raises(UnreachableSparsity):
+        search(digits_net(width=2), some_splits(), sparsity=sparsity, settings=QUICK, on_episode=played.append)
+
+    assert played == []
+
+
+def test_a_network_with_nothing_to_prune() -> None:
+    with pytest.raises(InvalidSpec, match="nothing to prune"):
+        search(nn.Sequential(nn.Flatten(), nn.LayerNorm(64)), some_splits(), sparsity=0.5, settings=QUICK)

@@ -51,7 +51,7 @@ def found(*actions: int) -> Found:
         runner=1,
         weights_version=1,
     )
-    return Found([walk], [walk], seconds=2.0, images=100, steps=20, steps_computed=20)
+    return Found([walk], [walk], seconds=2.0, images=100)
 
 
 def played(stage: Stage, *actions: int) -> Stage:
