@@ -2,6 +2,7 @@
 PYTHON ?= python3
 RUNNERS ?= 2
 SEED ?= 0
+TESTS ?= 2
 KILLS ?= 50
 FUZZ_CASES ?= 20000
 VENV := .venv
@@ -27,8 +28,8 @@ demo: $(READY)  ## prune a digits network from POST /jobs to a verified checkpoi
 	@$(RUN) examples/demo.py --runners $(RUNNERS) --seed $(SEED)
 
 test: $(READY)  ## unit, integration and acceptance tests
-	@echo "running all tests (about 8 minutes on 2 cores)"
-	@$(RUN) -m pytest
+	@echo "running all tests, two at a time (TESTS=… says how many; a file's tests stay together)"
+	@$(RUN) -m pytest -n $(TESTS) --dist loadfile
 
 test-long: $(READY)  ## the tests that take minutes each
 	@$(RUN) -m pytest -m long

@@ -49,7 +49,7 @@ SPLITS = datasets.load(SPEC.data, Path())
 def one_cluster() -> Iterator[None]:
     """One Ray for all jobs of this file."""
     with cluster.connected(""), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.cluster, "connected", lambda *_: contextlib.nullcontext())
+        patch.setattr(pipeline.cluster, "connected", lambda *_, **__: contextlib.nullcontext())
         yield
 
 
@@ -129,7 +129,13 @@ def test_the_files_of_a_job(curve: tuple[Finish, LocalLink]) -> None:
     each = {
         f"{name}-{target}.{rest}"
         for target in SPEC.points
-        for name, rest in (("pruned", "safetensors"), ("policy", "json"))
+        for name, rest in (
+            ("pruned", "safetensors"),
+            ("pruned", "safetensors.gz"),
+            ("pruned", "onnx"),
+            ("policy", "json"),
+            ("weights", "json"),
+        )
     }
     assert set(finish.artifacts) == set(link.artifacts) == {*each, "episodes.parquet", "result.json"}
     rows = parquet.read_table(io.BytesIO(link.artifacts["episodes.parquet"])).to_pylist()
