@@ -112,7 +112,7 @@ class Found:
     episodes: list[Episode]
     greedy: list[Episode]
     seconds: float
-    images: int  # trained on, over all walks
+    images: int  # that all walks train on, were no step looked up
 
     @property
     def walks(self) -> list[Episode]:
@@ -171,8 +171,11 @@ def search(
         for episode in greedy:
             hooks.on_episode(episode)
         seconds = algorithm.learnt.seconds + time.monotonic() - began
-        computed = sum(walk.steps_computed for walk in [*algorithm.learnt.episodes, *greedy])
-        return Found(algorithm.learnt.episodes, greedy, seconds, spec.search.images_retrained(computed))
+        # What the method asks for. How much of it the caches spare depends on runners and interruptions, and a result
+        # must not: `search_steps_computed` tells of that.
+        walks = [*algorithm.learnt.episodes, *greedy]
+        trainings = sum(len(walk.actions) if spec.search.dense else 1 for walk in walks)
+        return Found(algorithm.learnt.episodes, greedy, seconds, spec.search.images_retrained(trainings))
     finally:
         algorithm.stop()
 

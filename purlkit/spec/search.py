@@ -102,6 +102,6 @@ class Search(Record):
             )
         return self
 
-    def images_retrained(self, steps_computed: int) -> int:
-        """Training images that so many steps cost, each one that was retrained and not looked up."""
-        return steps_computed * self.retrain.epochs * self.retrain.images
+    def images_retrained(self, trainings: int) -> int:
+        """Training images that so many of the search's trainings cost."""
+        return trainings * self.retrain.epochs * self.retrain.images

@@ -152,7 +152,7 @@ def test_the_control_needs_a_naive_method() -> None:
 
 
 def test_images_of_a_search() -> None:
-    assert Search().images_retrained(steps_computed=4) == 4 * 1000
+    assert Search().images_retrained(trainings=4) == 4 * 1000
 
 
 def test_the_memory_of_a_cache_is_no_part_of_the_identity() -> None:
