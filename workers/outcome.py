@@ -93,7 +93,7 @@ class LastLook:
         if mask is not None:
             mask.apply(prunable_layers(self._model))
         right = accuracy(self._model, self._test, self._job.link.tick)
-        return Measured(right, top5_accuracy(self._model, self._test))
+        return Measured(right, top5_accuracy(self._model, self._test, self._job.link.tick))
 
 
 def checked(
@@ -153,9 +153,9 @@ def _told(
         targets_met=reason is None,
         reason=reason,
         sparsity=seen.sparsity,
-        flops=test.cost(final.entrant.mask),  # the file's mask is this one, see `verify`
+        flops=seen.cost,
         accuracy=Accuracy(dense=test.dense, pruned=test.before_tuning(final), fine_tuned=seen.accuracy),
-        top5_accuracy=test.top5_at(final),
+        top5_accuracy=seen.top5_accuracy,
         checkpoint=CheckpointRef(name=path.name, sha256=seen.sha256, bytes=path.stat().st_size),
         race=_race(spec, outcome, epoch_images),
         matched=_matched(outcome, test),

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import Field
 
 from purlkit.errors import VerificationFailed
+from purlkit.results import Cost
 from purlkit.spec import Record, Sha256
 
 DOT = ".\n"
@@ -36,6 +37,8 @@ class Seen(Record):
     kept: int
     weights: int
     accuracy: float
+    top5_accuracy: float | None
+    cost: Cost
 
     @property
     def sparsity(self) -> float:
@@ -78,10 +81,11 @@ def _seen(look: Look, path: Path) -> Seen:
     import torch
 
     from purlkit import checkpoint
+    from purlkit.pruning.cost import cost, weight_uses
     from purlkit.pruning.layers import prunable_layers
     from purlkit.pruning.masks import Mask
     from purlkit.spec import JobSpec
-    from purlkit.training.evaluate import accuracy
+    from purlkit.training.evaluate import accuracy, top5_accuracy
     from purlkit.zoo import datasets, models
 
     torch.set_num_threads(look.threads)
@@ -95,8 +99,14 @@ def _seen(look: Look, path: Path) -> Seen:
         mask_sha256=counted.sha256,
         kept=counted.kept,
         weights=counted.total,
-        accuracy=accuracy(model, test, on_batch=lambda: print(DOT, end="", flush=True)),
+        accuracy=accuracy(model, test, _dot),
+        top5_accuracy=top5_accuracy(model, test, _dot),
+        cost=cost(model, counted, weight_uses(model, test[:1].x)),
     )
+
+
+def _dot() -> None:
+    print(DOT, end="", flush=True)
 
 
 if __name__ == "__main__":
