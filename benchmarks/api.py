@@ -164,13 +164,13 @@ def ask(address: tuple[str, int], request: bytes, connections: int, seconds: flo
         started = time.perf_counter()
         while (now := time.perf_counter()) < started + seconds:
             for key, _ in waiting.select(timeout=1):
-                connection, answer = key.fileobj, key.data
-                assert isinstance(connection, socket.socket)
-                answer += connection.recv(1 << 20)
+                asking, answer = key.fileobj, key.data
+                assert isinstance(asking, socket.socket)
+                answer += asking.recv(1 << 20)
                 if _is_whole(answer):
                     answer.clear()
                     answered += 1
-                    connection.sendall(request)
+                    asking.sendall(request)
         for key in list(waiting.get_map().values()):
             assert isinstance(key.fileobj, socket.socket)
             key.fileobj.close()
