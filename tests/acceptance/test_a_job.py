@@ -19,7 +19,7 @@ from purlkit.results import CHECKPOINT, COMPRESSED, ONNX, POLICY, RESULT, WEIGHT
 from purlkit.spec import Dataset
 from purlkit.training.evaluate import accuracy
 from purlkit.zoo import catalog, datasets, small
-from tests.acceptance.running import SMALL_JOB, RunningService, serving
+from tests.acceptance.running import LEAST_JOB, SMALL_JOB, RunningService, serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -155,7 +155,7 @@ def test_uploaded_weights_are_pruned_instead_of_trained_ones(service: RunningSer
     uploaded = service.http.post("/weights", content=save(model.state_dict()), headers=binary).json()
 
     job = service.ended(
-        service.submit({**SMALL_JOB, "model": {**SMALL_JOB["model"], "weights": uploaded_as(uploaded)}})
+        service.submit({**LEAST_JOB, "model": {**LEAST_JOB["model"], "weights": uploaded_as(uploaded)}})
     )
 
     assert job["state"] == "succeeded", job["error"]
