@@ -37,7 +37,7 @@ def phase_costs(spec: JobSpec, *, layers: int, splits: dict[str, int], seconds_p
     trainings = (search.episodes + search.greedy_episodes) * (layers if search.dense else 1) * searches
     trained["search"] = trainings * search.retrain.epochs * search.retrain.images
     measured["search"] = trainings * splits["reward"]
-    trained["search"] += (searches - points) * spec.fine_tune.epochs * epoch  # after each stage but the last
+    trained["search"] += sum(tuning.epochs for tuning in spec.tunings) * epoch
 
     policies = search.episodes * points if "random" in spec.baselines else 0
     trained["policy"] = policies * search.retrain.epochs * search.retrain.images

@@ -137,10 +137,11 @@ def _purl() -> list[Recipe]:
             "purl-resnet50-imagenet-120-epochs",
             "PuRL",
             "purl",
-            f"{_NO_RATES}; 40 epochs after each stage, where the paper has 30, 30 and 60",
+            _NO_RATES,
             model=resnet50,
             **stages,
-            fine_tune={**_IMAGENET_TUNE, "epochs": 40},
+            stage_epochs=[30, 30],
+            fine_tune={**_IMAGENET_TUNE, "epochs": 60},
         ),
         _recipe(
             "purl-mobilenet_v2-imagenet",

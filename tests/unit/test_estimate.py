@@ -53,6 +53,13 @@ def test_stages_search_often_and_race_once() -> None:
     assert staged["race"] == one["race"]
 
 
+def test_a_stage_with_epochs_of_its_own_trains_so_long() -> None:
+    same, own = costs(stages=[0.5, 0.8, 0.9]), costs(stages=[0.5, 0.8, 0.9], stage_epochs=[3, 4])
+
+    assert same["search"].images - own["search"].images == (20 - 7) * 1000
+    assert own["race"] == same["race"]
+
+
 def test_uploaded_weights_and_no_random_search_cost_nothing() -> None:
     images = costs(model={"name": "digits-resnet", "weights": {"sha256": "0" * 64}}, baselines=["lamp"])
 
