@@ -119,7 +119,9 @@ def _prunable(spec: JobSpec, model: nn.Module) -> None:
 
 def _mismatch() -> ShapeMismatch:
     return ShapeMismatch(
-        "the model can't take the data set's images", at="/model", remedy="choose a model made for this data set"
+        "the model can't take the data set's images",
+        at="/model",
+        remedy="choose a model made for this data set, or where its kwargs have `size` or `shape`, the model's own size",
     )
 
 
