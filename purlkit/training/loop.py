@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from purlkit.errors import Diverged
+from purlkit.errors import Diverged, InvalidSpec
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import Training
@@ -51,7 +51,13 @@ def train(
     mask = mask or Mask.dense(layers)
     mask.apply(layers)
     hold = mask.holder(layers)
-    optimizer = _optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], training)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        remedy = "call requires_grad_(True) on it, or on the part to train"
+        raise InvalidSpec(
+            "every parameter of the network is frozen, so there is nothing to train", at=at, remedy=remedy
+        )
+    optimizer = _optimizer(parameters, training)
     order = torch.Generator().manual_seed(seed)
     steps = training.epochs * steps_per_epoch(len(images), training.batch_size)
     step, first = 0, 0
