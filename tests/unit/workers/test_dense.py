@@ -24,5 +24,5 @@ def test_an_upload_for_another_network(tmp_path: Path, monkeypatch: pytest.Monke
     job = SimpleNamespace(spec=spec, device="cpu", saved=lambda _: None)
     monkeypatch.setattr(checkpoint.files, "safe_open", None)  # no tensor can be read
 
-    with pytest.raises(WeightsDontFit, match=r"body\.0\.conv1\.weight is float32\[4, 4, 3, 3\] and not float32\[16, 16, 3, 3\]"):
+    with pytest.raises(WeightsDontFit, match=r"conv1\.weight is float32\[4, 4, 3, 3\] and not float32\[16, 16, 3, 3\]"):
         dense_baseline(job, datasets.digits(tmp_path), path)
