@@ -46,7 +46,8 @@ def dense_baseline(job: Attempt, splits: Splits, uploaded: Path | None) -> Dense
     if saved is not None:
         checkpoint.load_into(model, checkpoint.from_bytes(saved)[0])
     elif uploaded is not None:
-        checkpoint.load_into(model, checkpoint.read(uploaded)[0])
+        tensors, _ = checkpoint.read(uploaded, lambda header: checkpoint.refuse_unfit(model, header))
+        checkpoint.load_into(model, tensors)
     elif job.spec.model.weights == "pretrained":
         pretrained.load(model, job.spec.model, job.datasets_dir)
     else:

@@ -158,7 +158,7 @@ def _saved_stage(job: Attempt, stage: Stage) -> Stage | None:
 
 def _next_stage(job: Attempt, dense: Dense, stage: Stage, found: Found, pulse: Pulse, epoch_images: int) -> Stage:
     """Prune and fine-tune what a stage found; what comes of it is where the next search begins."""
-    entrant, training = candidates.mean_policy(stage, found), stage.spec.fine_tune
+    entrant, training = candidates.mean_policy(stage, found), stage.spec.tunings[stage.number]
     leg = Leg("tuned", entrant, training, derive(stage.seed, "fine-tune"), until=training.epochs)
     [run] = _track(job, dense, stage, pulse).run([leg])
     seconds = stage.seconds + found.seconds + run.seconds

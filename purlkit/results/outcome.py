@@ -78,11 +78,11 @@ class Cost(Record):
 
     parameters: int = Field(ge=1, description="of the dense network: biases and norms too")
     parameters_kept: int = Field(ge=1, description="the same less the weights removed")
-    multiply_adds: int = Field(ge=1, description="of convolutions and linear layers, dense")
-    multiply_adds_kept: int = Field(ge=1, description="those with weights that are kept")
+    multiply_adds: int = Field(ge=0, description="of convolutions and linear layers, dense; 0: none could be counted")
+    multiply_adds_kept: int = Field(ge=0, description="those with weights that are kept")
     compression: float = Field(ge=1, description="parameters / parameters_kept: the denominator is all parameters")
     compression_prunable: float = Field(ge=1, description="the same of the prunable weights alone: 1 / (1 - sparsity)")
-    speed_up: float = Field(ge=1, description="theoretical: multiply_adds / multiply_adds_kept")
+    speed_up: float = Field(ge=1, description="theoretical: multiply_adds / multiply_adds_kept; 1 where both are 0")
     flops_pruned: Fraction = Field(description="share of the multiply-adds removed, as papers print it")
 
 

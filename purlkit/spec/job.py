@@ -108,6 +108,13 @@ class JobSpec(Record):
     )
     search: Search = Search()
     fine_tune: FineTune = FineTune()
+    stage_epochs: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(
+        (),
+        strict=False,
+        max_length=99,
+        description="epochs of the fine-tune after each of `stages` but the last, which has those of `fine_tune`; "
+        "none: all have those",
+    )
     baselines: tuple[Baseline, ...] = Field(
         ("uniform", "global", "global-mt", "lamp", "random"),
         strict=False,
@@ -141,6 +148,18 @@ class JobSpec(Record):
             raise ValueError("the last of stages must equal targets.sparsity")
         # One stage is what a job without stages does: the same job has one fingerprint.
         return stages if len(stages) > 1 else ()
+
+    @field_validator("stage_epochs")
+    @classmethod
+    def _one_for_each_stage_on_the_way(cls, epochs: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        stages, last = info.data.get("stages"), info.data.get("fine_tune")
+        if not epochs or stages is None or last is None:  # without those there is an error already
+            return epochs
+        on_the_way = max(0, len(stages) - 1)
+        if len(epochs) != on_the_way:
+            raise ValueError(f"give one number for each of stages but the last, {on_the_way} in all, or none")
+        # What fine_tune says of all stages is the same job, and has the same fingerprint.
+        return () if set(epochs) == {last.epochs} else epochs
 
     @model_validator(mode="after")
     def _fields_agree(self) -> JobSpec:
@@ -198,6 +217,12 @@ class JobSpec(Record):
     def sparsities(self) -> tuple[float, ...]:
         """The target of each search: of the stages on the way to the one target, else of the points."""
         return self.stages or self.points
+
+    @property
+    def tunings(self) -> tuple[FineTune, ...]:
+        """The training after each of `stages` but the last."""
+        epochs = self.stage_epochs or (self.fine_tune.epochs,) * (len(self.stages) - 1)
+        return tuple(self.fine_tune.model_copy(update={"epochs": each}) for each in epochs)
 
     @property
     def data(self) -> Dataset:

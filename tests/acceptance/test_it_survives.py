@@ -82,7 +82,7 @@ def test_whatever_of_ray_is_killed_the_job_ends_as_if_nothing_had_happened(
 
 @pytest.mark.long
 def test_an_attempt_killed_in_its_second_stage_is_followed_by_one_that_goes_on_there(service: RunningService) -> None:
-    staged = {**SMALL_JOB, "stages": [0.5, 0.8]}
+    staged = {**SMALL_JOB, "stages": [0.5, 0.8], "stage_epochs": [3]}
     undisturbed = service.ended(service.submit({**staged, "resources": {"env_runners": 1}}))
     each = SMALL_JOB["search"]["episodes"]
     job_id = service.submit(staged)
