@@ -31,7 +31,7 @@ def append(session: Session, job_id: str, type: str, data: Json, attempt_id: str
 
 def first(session: Session, job_id: str, type: str, data: Json, now: int) -> None:
     """As `append`, for a job that this transaction has made: nobody else can have said anything of it."""
-    session.execute(_FIRST, {"job_id": job_id, "seq": 1, "type": type, "data": data, "created_at": now})
+    session.connection().execute(_FIRST, {"job_id": job_id, "seq": 1, "type": type, "data": data, "created_at": now})
 
 
 _FIRST = insert(cast(Table, Event.__table__))

@@ -75,7 +75,7 @@ def _in_queue(session: Session, queue: Sequence[Job]) -> dict[str, Outlook]:
     now, total = given_out(session)
     room = total or BOUNDLESS
     line = sorted((job for job in queue if job.not_before <= now and room.holds(takes(job))), key=_place)
-    taking = session.execute(TAKING).all() if line else ()
+    taking = session.connection().execute(TAKING).all() if line else ()
     # Those that are starting are queued by state, and stand in the line no more.
     starting = {_place(one) for one in taking if one.starting and one.not_before <= now and room.holds(takes(one))}
     positions = _positions(session, line, starting, now, room) if line else {}
@@ -115,7 +115,7 @@ def _positions(
     standing = {"now": now, "cpus": room.cpus + ROUNDING, "gpus": room.gpus + ROUNDING}
 
     def ahead_of(job: Job) -> int:
-        counted = session.execute(_AHEAD, {**standing, **_named(job)}).scalar_one()
+        counted = session.connection().execute(_AHEAD, {**standing, **_named(job)}).scalar_one()
         return int(counted) - sum(place < _place(job) for place in starting)
 
     first, gone = line[0], {job_id for _, job_id in starting}

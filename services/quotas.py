@@ -34,7 +34,7 @@ def check(session: Session, quotas: Quotas) -> None:
     if quotas.queued is None:
         return
     # Steps over as many as may wait, and no further.
-    if session.execute(_NTH_WAITING, {"skipped": quotas.queued - 1}).first() is not None:
+    if session.connection().execute(_NTH_WAITING, {"skipped": quotas.queued - 1}).first() is not None:
         raise QueueFull(limit=quotas.queued)
 
 

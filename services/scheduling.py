@@ -145,7 +145,7 @@ def places(session: Session) -> set[str]:
 
 def given_out(session: Session) -> tuple[int, Room | None]:
     """What time it is, and what the dispatchers that are there give out; None if there is none."""
-    there = session.execute(_GIVEN_OUT).one()
+    there = session.connection().execute(_GIVEN_OUT).one()
     if not there.dispatchers:
         return there.now, None
     # Who has no limit is not counted among those who have one.
@@ -172,7 +172,7 @@ def _line(session: Session, now: int) -> list[Waiting]:
 
 
 def running_now(session: Session) -> list[Running]:
-    return [Running(takes=takes(row), since=row.since) for row in session.execute(TAKING)]
+    return [Running(takes=takes(row), since=row.since) for row in session.connection().execute(TAKING)]
 
 
 def takes(row: Job | Row[Any]) -> Room:
