@@ -64,15 +64,16 @@ class Tide:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._sqlite = engine.dialect.name == "sqlite"
+        self._engine = engine if self._sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._lock = threading.Lock()
         self._connection: PoolProxiedConnection | None = None
 
     def now(self) -> object:
-        if self._engine.dialect.name == "sqlite":
+        if self._sqlite:
             return self._commits_of_others()
         # Whoever changes anything moves it: which transactions were over, and so can be seen.
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._engine.connect() as connection:
             return connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one()
 
     def _commits_of_others(self) -> object:
