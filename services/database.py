@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +79,13 @@ class Tide:
     def _commits_of_others(self) -> object:
         """SQLite counts for each connection what the others committed; this one never writes."""
         with self._lock:
-            if self._connection is None:
-                self._connection = self._engine.raw_connection()
-            cursor = self._connection.cursor()
             try:
-                cursor.execute("PRAGMA data_version")
-                return cursor.fetchone()
+                self._connection = self._connection or self._engine.raw_connection()
+                with closing(self._connection.cursor()) as cursor:
+                    cursor.execute("PRAGMA data_version")
+                    return cursor.fetchone()
             except sqlite3.Error:
                 return object()  # like nothing before: whoever asks reads anew, and is told there what is wrong
-            finally:
-                cursor.close()
 
     def close(self) -> None:
         with self._lock:
