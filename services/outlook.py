@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import BigInteger, Double, Row, String, and_, bindparam, func, or_, select
+from sqlalchemy import BigInteger, Double, String, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
-from services.scheduling import BOUNDLESS, ROUNDING, TAKING, Room, given_out, takes
+from services.scheduling import BOUNDLESS, ROUNDING, TAKING, Room, Taking, given_out, takes
 from services.states import JobState
 from services.tables import Attempt, Job
 
@@ -125,7 +124,7 @@ def _positions(
     return {job.id: nearby.get(job.id) or ahead_of(job) + 1 for job in line}
 
 
-def _place(job: Job | Row[Any]) -> Place:
+def _place(job: Job | Taking) -> Place:
     return -job.priority, job.id
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
@@ -59,6 +58,9 @@ class Room:
     def holds(self, needed: Room) -> bool:
         return self.lacks(needed) is None
 
+
+# Of who takes something now: id, priority, not_before, cpus, gpus, since when, whether it is starting.
+Taking = Row[str, int, int, float, float, int, bool]
 
 BOUNDLESS = Room(attempts=1, cpus=inf, gpus=inf)
 
@@ -175,7 +177,7 @@ def running_now(session: Session) -> list[Running]:
     return [Running(takes=takes(row), since=row.since) for row in session.connection().execute(TAKING)]
 
 
-def takes(row: Job | Row[Any]) -> Room:
+def takes(row: Job | Taking) -> Room:
     return Room(cpus=row.cpus, gpus=row.gpus)
 
 
