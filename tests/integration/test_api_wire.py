@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from api import body, server
 from tests.integration.over_http import LEAST, Service, assert_problem, serving
 from tests.integration.test_api_refusals import assert_no_job
 
@@ -75,6 +77,32 @@ def test_a_client_that_leaves_before_it_has_said_all(service: Service) -> None:
         connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
 
     assert_no_job(service)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "STALLED_SECONDS", 0.1)
+
+    answer = talk(service, HEAD + b"Idempotency-Key: stalled\r\nContent-Length: 1000\r\n\r\n{")
+    sent_again = service.http.post("/jobs", json=LEAST, headers={"Idempotency-Key": "stalled"})
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "body_stalled"
+    assert sent_again.status_code == 202, "its key is free again"
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /livez HTTP/1.1\r\nHost: local"], ids=["nothing", "half a head"])
+def test_a_head_that_does_not_come_is_not_waited_for(
+    service: Service, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.1)
+    host, port = service.url.removeprefix("http://").split(":")
+
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(said)
+        with suppress(ConnectionResetError):
+            assert connection.recv(1024) == b""
+
+    assert service.http.get("/livez").status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/nowhere"), ("GET", "/jobs/"), ("POST", "/nowhere")])
