@@ -48,6 +48,7 @@ AIMS: dict[str, float | None] = {
     POST: 0.15,
     FLOOR: None,
 }
+LONGEST_SECONDS = 30  # that one answer may take
 COMMITS_PER_SECOND = 50  # as of 500 attempts that send a heartbeat every 10 s
 WAITING = 2  # jobs in the queue, however many have ended
 BODY = json.dumps({"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}})
@@ -138,7 +139,7 @@ def bare_inserts(folder: Path, seconds: float) -> float:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("CREATE TABLE IF NOT EXISTS rows (spec TEXT)")
         done, started = 0, time.perf_counter()
-        while (now := time.perf_counter()) < started + seconds:
+        while (now := time.perf_counter()) < started + seconds or not done:
             connection.execute("INSERT INTO rows VALUES (?)", (a_spec().model_dump_json(),))
             done += 1
     return done / (now - started)
@@ -203,7 +204,8 @@ def ask(address: tuple[str, int], request: bytes, connections: int, seconds: flo
             waiting.register(connection, selectors.EVENT_READ, bytearray())
             connection.sendall(request)
         started = time.perf_counter()
-        while (now := time.perf_counter()) < started + seconds:
+        while (now := time.perf_counter()) < started + seconds or not answered:
+            assert now < started + seconds + LONGEST_SECONDS, "the server does not answer"
             for key, _ in waiting.select(timeout=1):
                 connection, answer = key.fileobj, key.data
                 assert isinstance(connection, socket.socket)
