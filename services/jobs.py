@@ -188,7 +188,7 @@ def _insert(session: Session, spec: JobSpec, parent: str | None) -> Job:
     session.add(job)
     session.flush()
     session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in spec.labels.items())
-    events.append(session, job.id, "state", {"state": job.state.value, "before": None, "reason": None})
+    events.first(session, job.id, "state", {"state": job.state.value, "before": None, "reason": None}, now)
     return job
 
 

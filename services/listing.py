@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy import Row, Select, bindparam, exists, select
 from sqlalchemy.orm import Session
@@ -25,7 +24,7 @@ class Filter:
 
     state: JobState | None = None
     model: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[tuple[str, str], ...] = ()  # of key and value
     created_after: int | None = None
     created_before: int | None = None
 
@@ -54,7 +53,7 @@ _ENTRY = select(Job.id, Job.version, Job.state).where(Job.id == bindparam("id"))
 def query(chosen: Filter, *, limit: int, after: str | None) -> Select[str, int, JobState]:
     """One row more than the page may hold."""
     found, position = select(Job.id, Job.version, Job.state), Job.id
-    for nth, (key, value) in enumerate(chosen.labels.items()):
+    for nth, (key, value) in enumerate(chosen.labels):
         labelled = (JobLabel.key == key, JobLabel.value == value)
         if nth == 0:
             # The first label leads: its index is read in the order of the list, up to the page's end.

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from sqlalchemy import ColumnElement, and_, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from services.database import clock
+from services.database import clock, now_ms
 from services.settings import Settings
 from services.states import ENDS, LIVE, JobState
 from services.tables import Attempt, DispatcherRow, Job
@@ -58,6 +58,9 @@ class Room:
     def holds(self, needed: Room) -> bool:
         return self.lacks(needed) is None
 
+
+# Of who takes something now: id, priority, not_before, cpus, gpus, since when, whether it is starting.
+Taking = Row[str, int, int, float, float, int, bool]
 
 BOUNDLESS = Room(attempts=1, cpus=inf, gpus=inf)
 
@@ -138,24 +141,30 @@ def withdraw(session: Session, dispatcher_id: str) -> None:
 
 def places(session: Session) -> set[str]:
     """Where dispatchers look after their attempts now."""
-    return {row.place for row in _present(session)}
-
-
-def _present(session: Session) -> list[DispatcherRow]:
     recent = DispatcherRow.seen_at > clock(session) - PRESENT_MS
-    return list(session.scalars(select(DispatcherRow).where(recent)))
+    return set(session.scalars(select(DispatcherRow.place).where(recent)))
 
 
-def given_out(session: Session) -> Room | None:
-    """What the dispatchers that are there give out; None if there is none."""
-    rooms = [room_of(one.max_running, one.cpus, one.gpus) for one in _present(session)]
-    if not rooms:
-        return None
-    return Room(
-        attempts=max(room.attempts for room in rooms),
-        cpus=max(room.cpus for room in rooms),
-        gpus=max(room.gpus for room in rooms),
-    )
+def given_out(session: Session) -> tuple[int, Room | None]:
+    """What time it is, and what the dispatchers that are there give out; None if there is none."""
+    there = session.connection().execute(_GIVEN_OUT).one()
+    if not there.dispatchers:
+        return there.now, None
+    # Who has no limit is not counted among those who have one.
+    cpus = there.most_cpus if there.with_cpus == there.dispatchers else None
+    gpus = there.most_gpus if there.with_gpus == there.dispatchers else None
+    return there.now, room_of(there.most_running, cpus, gpus)
+
+
+_GIVEN_OUT = select(
+    now_ms().label("now"),
+    func.count().label("dispatchers"),
+    func.max(DispatcherRow.max_running).label("most_running"),
+    func.count(DispatcherRow.cpus).label("with_cpus"),
+    func.max(DispatcherRow.cpus).label("most_cpus"),
+    func.count(DispatcherRow.gpus).label("with_gpus"),
+    func.max(DispatcherRow.gpus).label("most_gpus"),
+).where(DispatcherRow.seen_at > now_ms() - PRESENT_MS)
 
 
 def _line(session: Session, now: int) -> list[Waiting]:
@@ -165,11 +174,23 @@ def _line(session: Session, now: int) -> list[Waiting]:
 
 
 def running_now(session: Session) -> list[Running]:
-    """Live attempts, and ended ones whose processes may still be there: who comes next would share with them."""
-    left = and_(Attempt.state.in_(ENDS), Attempt.handle.is_not(None))
-    taking = or_(Attempt.state.in_(LIVE), left)
-    rows = session.execute(select(Job.cpus, Job.gpus, Attempt.created_at).join(Attempt).where(taking)).all()
-    return [Running(takes=Room(cpus=row.cpus, gpus=row.gpus), since=row.created_at) for row in rows]
+    return [Running(takes=takes(row), since=row.since) for row in session.connection().execute(TAKING)]
+
+
+def takes(row: Job | Taking) -> Room:
+    return Room(cpus=row.cpus, gpus=row.gpus)
+
+
+# Live attempts, and ended ones whose processes may still be there: who comes next would share with them.
+TAKING = (
+    select(
+        *(Job.id, Job.priority, Job.not_before, Job.cpus, Job.gpus, Attempt.created_at.label("since")),
+        # A job that is starting is queued by its own state.
+        and_(Job.state == JobState.QUEUED, Attempt.state.in_(LIVE)).label("starting"),
+    )
+    .join(Attempt)
+    .where(or_(Attempt.state.in_(LIVE), and_(Attempt.state.in_(ENDS), Attempt.handle.is_not(None))))
+)
 
 
 def _due(now: int) -> tuple[ColumnElement[bool], ...]:

@@ -281,7 +281,7 @@ class Link:
             try:
                 response = self._http.request(method, path, **kwargs)
                 self._reached = True
-                if response.status_code < 500 and response.status_code != 429:
+                if response.status_code < 500 and response.status_code not in (408, 429):
                     return _checked(response)
                 problem = f"HTTP {response.status_code}"
             except httpx.TransportError as error:

@@ -43,8 +43,8 @@ def show_job(job: Job) -> None:
             ("waits", record.pending_reason),
             ("queue position", None if record.queue_position is None else str(record.queue_position)),
             ("progress", f"{percent(progress.fraction, 0)}, {progress.phase}" if progress else None),
-            ("model", str(record.spec["model"]["name"])),
-            ("targets", jsonlib.dumps({k: v for k, v in record.spec["targets"].items() if v is not None})),
+            ("model", record.asked("model", "name")),
+            ("targets", jsonlib.dumps({k: v for k, v in record.spec.get("targets", {}).items() if v is not None})),
             ("attempts", "; ".join(_attempt(one) for one in record.attempts) or None),
             ("error", f"{record.error.code}: {record.error.message}" if record.error else None),
         ]
@@ -88,7 +88,7 @@ class Story:
         if event.type == "phase":
             self.phase = str(data.get("phase"))
             return f"phase: {self.phase}"
-        if event.type == "episode" and data.get("kind") == "search":
+        if event.type == "episode" and data.get("kind") == "search" and data.get("accuracies"):
             self.accuracies.append(data["accuracies"][-1])
             self.sparsities.append(data["sparsities"][-1])
             if len(self.accuracies) % EVERY == 0:
