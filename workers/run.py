@@ -22,7 +22,8 @@ from purlkit.processes import end_own_session
 from purlkit.results import LOG, UNREACHABLE_EXIT, ErrorReport, Finish, Outcome
 from workers import cluster, scratch
 from workers.attempt import Attempt
-from workers.link import Interrupted, Link, Superseded, Unreachable
+from workers.calls import Interrupted, Superseded, Unreachable
+from workers.link import Link
 from workers.logship import LogShipper, keep_tail, own_output
 
 log = logging.getLogger("purl.worker")
