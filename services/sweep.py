@@ -2,6 +2,7 @@
 
 What is removed, each after a grace in which somebody may still be at it:
   jobs that ended longer ago than PURL_KEEP_DAYS, where that is set
+  uploaded weights that no job names, PURL_KEEP_WEIGHTS_DAYS after anybody last had to do with them
   saved work of ended jobs: no attempt will go on from it
   what attempts uploaded and never published before they ended
   answers to dry runs, and Idempotency-Keys that have run out
@@ -24,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from purlkit.errors import PurlError
-from services import artifacts, jobs
+from services import artifacts, jobs, weights
 from services.artifacts import Store, blobs
 from services.database import Database, clock
 from services.ids import is_id
@@ -48,6 +49,7 @@ class Swept:
     """How many of each were removed."""
 
     jobs: int = 0
+    weights: int = 0
     saved: int = 0
     staged: int = 0
     checks: int = 0
@@ -90,6 +92,7 @@ def sweep(db: Database, store: Store, settings: Settings) -> Swept:
     grace_ms = round(settings.sweep_grace_seconds * 1000)
     swept = Swept()
     swept.jobs = _delete_old_jobs(db, settings.keep_days)
+    swept.weights = _forget_weights(db, settings.keep_weights_days)
     with db.write() as session:
         swept.saved = _free_saved_work(session, grace_ms)
         swept.staged = _free_staged(session, grace_ms)
@@ -116,6 +119,18 @@ def _delete_old_jobs(db: Database, keep_days: float) -> int:
         deleted += len(found)
         if len(found) < JOBS_AT_ONCE:
             return deleted
+
+
+def _forget_weights(db: Database, keep_days: float) -> int:
+    if not keep_days:
+        return 0
+    forgotten = 0
+    while True:
+        with db.write() as session:
+            found = weights.forget_unused(session, idle_ms=round(keep_days * DAY_MS))
+        forgotten += found
+        if not found:
+            return forgotten
 
 
 def _free_saved_work(session: Session, grace_ms: int) -> int:

@@ -14,7 +14,8 @@ from services.testing import FakeWorker
 from tests.bench import Bench
 from tests.integration.stores import Shelf, sha256_of
 
-LONG_AGO = 10 * DAY_MS
+LONG_AGO_DAYS = 10
+LONG_AGO = LONG_AGO_DAYS * DAY_MS
 
 
 class Yard:
