@@ -23,7 +23,7 @@ from services.database import Database, clock
 from services.ending import Ender
 from services.errors import BadSetting
 from services.ids import new_id
-from services.launch import Launcher, launcher_for
+from services.launch import Capacity, Launcher, launcher_for
 from services.patience import noting, pause, tell, wait_for
 from services.settings import Settings
 from services.starting import Starter
@@ -60,11 +60,13 @@ class Dispatcher:
     ) -> None:
         self._db = db
         self._settings = settings
+        self._launcher = launcher
         self._sole = sole  # the only one of its place: what it leaves behind when it stops, nobody looks after
         self.id = new_id("dsp")
         # The logs of attempts lie below the data folder: who has another one can't keep them.
         self._place = place = f"{launcher.place} {settings.data_dir}"
         self._announced_at = -inf
+        self._has: Capacity | None = None  # what the place was found to have
         self._starter = Starter(db, settings, launcher, place=place, worker=worker)
         self._ender = Ender(db, settings, launcher, store, place=place, linger_seconds=linger_seconds)
         self._sweeper = Sweeper(db, store, settings)
@@ -90,7 +92,7 @@ class Dispatcher:
         self._watch(errors)
         self._ender.clear_up(errors)
         with noting(errors):
-            self._starter.fill()
+            self._starter.fill(self._has)
         self._sweeper.now_and_then()
         if errors:
             raise ExceptionGroup("a pass of the dispatcher failed in part", errors)
@@ -127,8 +129,9 @@ class Dispatcher:
     def _announce(self) -> None:
         if time.monotonic() - self._announced_at < ANNOUNCE_SECONDS:
             return
+        self._has = self._launcher.capacity()
         with self._db.write() as session:
-            scheduling.announce(session, self._settings, self.id, self._place)
+            scheduling.announce(session, self._settings, self.id, self._place, self._has)
         self._announced_at = time.monotonic()
 
     def _leave_to_others(self) -> bool:

@@ -117,10 +117,10 @@ class Ender:
                 attempts.reaped(session, attempt.id)
 
     def _keep_log(self, attempt: Attempt) -> Blob | None:
-        """A store that is away or full costs the log, and never the rescue."""
+        """A store that is away or full, or a disk that fails, costs the log and never the rescue."""
         try:
             return logs.keep_tail(logs.path_of(attempt.id, self._settings.data_dir), self._db, self._store)
-        except (StoreFull, StoreUnavailable) as problem:
+        except (StoreFull, StoreUnavailable, OSError) as problem:
             log.warning("job %s: the log of attempt %d is not kept: %s", attempt.job_id, attempt.number, problem)
             return None
 

@@ -9,7 +9,7 @@ from purlkit.errors import PurlError
 from services import attempts, logs
 from services.attempts import Claim
 from services.database import Database
-from services.launch import Handle, Launcher
+from services.launch import Capacity, Handle, Launcher
 from services.settings import Settings
 from services.tables import Attempt
 
@@ -26,11 +26,11 @@ class Starter:
         self._place = place
         self._worker = worker
 
-    def fill(self) -> None:
-        """As many as may start now."""
+    def fill(self, has: Capacity | None) -> None:
+        """As many as may start now, in a place that has so much."""
         while True:
             with self._db.write() as session:
-                claim = attempts.claim(session, self._settings, place=self._place)
+                claim = attempts.claim(session, self._settings, place=self._place, has=has)
             if claim is None:
                 return
             self._launch(claim)

@@ -38,6 +38,18 @@ def test_a_store_that_takes_no_log_keeps_no_job_from_its_rescue(bench: Bench) ->
     assert worker.attempt.handle is None
 
 
+def test_a_log_that_cannot_be_read_keeps_no_job_from_its_rescue(bench: Bench) -> None:
+    scene = Scene(bench, FakeLauncher())
+    worker = scene.start()
+    scene.launcher.launches[-1].log_path.mkdir(parents=True)
+
+    scene.launcher.die(handle_of(worker))
+    scene.dispatcher.tick()
+
+    assert bench.state(worker) is JobState.QUEUED
+    assert worker.attempt.handle is None
+
+
 class RefusesToLaunch(FakeLauncher):
     """A machine that has no process left to give."""
 

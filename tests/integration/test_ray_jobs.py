@@ -18,7 +18,7 @@ from sqlalchemy import update
 
 from services.dispatcher import Dispatcher
 from services.errors import LaunchFailed
-from services.launch import Handle, LocalLauncher, RayJobsLauncher
+from services.launch import Capacity, Handle, LocalLauncher, RayJobsLauncher
 from services.tables import Attempt
 from tests.faults import Fault, FaultProxy, fault_proxy
 from tests.integration.over_http import Service, serving
@@ -107,6 +107,15 @@ def test_ended_it_leaves_no_process(yard: Yard, head: RayHead) -> None:
     wait_until("the driver is gone", lambda: not head.pids("run_code"))
 
 
+def test_it_is_ended_though_the_disk_has_no_room_for_its_log(yard: Yard) -> None:
+    handle = yard.launch(SLEEPS)
+    full = {**handle, "log": "/dev/full"}
+
+    yard.launcher.end(full)
+
+    assert not yard.launcher.alive(handle)
+
+
 def test_another_launcher_finds_and_ends_the_same_job(yard: Yard, connect: Connect) -> None:
     handle = yard.launch(SLEEPS)
     successor = connect()
@@ -129,6 +138,23 @@ def test_a_job_of_another_cluster_or_of_this_machine_is_left_to_its_lease(yard: 
 
     assert yard.launcher.alive(handle)
     yard.end(handle)
+
+
+def test_the_nodes_say_what_the_cluster_has_and_are_believed_while_it_is_silent(
+    connect: Connect, head: RayHead
+) -> None:
+    """Two CPUs and no GPU: that is how it was started. Whoever reaches it by a broken line learns nothing."""
+    with fault_proxy(head.address) as line:
+        launcher = connect(line.url)
+        line.plan("GET /api/v0/nodes", "500")
+        assert launcher.capacity() is None
+
+        has = wait_until("its node is known", launcher.capacity)
+        line.plan("GET /api/v0/nodes", "cut the answer", "drop")
+
+        assert has == Capacity(cpus=2.0, gpus=0.0)
+        assert [launcher.capacity() for _ in range(3)] == [has, has, has]
+        assert line.waiting == 0
 
 
 class TestAmbiguousAnswers:
