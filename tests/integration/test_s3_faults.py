@@ -115,6 +115,8 @@ def test_a_large_upload_that_breaks_off_leaves_nothing_and_can_be_sent_again(lin
         put(line.for_large("drop"), LARGE)
     assert not there(line, LARGE)
     assert list(line.truth.listing()) == []
+    ended = [request for request in line.proxy.requests if request.startswith("DELETE") and "uploadId=" in request]
+    assert len(ended) == 1, "S3 is told to throw the other parts away"
 
     line.proxy.forget()
     put(line.for_large("drop"), LARGE)
