@@ -165,9 +165,7 @@ def delete(session: Session, job_id: str) -> list[str]:
 
 def _insert(session: Session, spec: JobSpec, parent: str | None) -> Job:
     if not weights.hold(session, spec):
-        raise MissingWeights(
-            "these weights were never uploaded here", at="/model/weights/sha256", remedy="POST /weights first"
-        )
+        raise MissingWeights("these weights are not here", at="/model/weights/sha256", remedy="POST /weights first")
     now = clock(session)
     job = Job(
         id=new_id("job"),

@@ -42,6 +42,8 @@ KEEP_CHECKS_MS = 7 * DAY_MS
 FIRST_SWEEP_SECONDS = 60.0
 # So many jobs in one transaction: nobody waits long for it.
 JOBS_AT_ONCE = 20
+# For these all jobs are looked through once more, which takes longer than to remove a few rows.
+WEIGHTS_AT_ONCE = 500
 
 
 @dataclass
@@ -124,13 +126,13 @@ def _delete_old_jobs(db: Database, keep_days: float) -> int:
 def _forget_weights(db: Database, keep_days: float) -> int:
     if not keep_days:
         return 0
-    forgotten = 0
-    while True:
+    idle_ms, forgotten = round(keep_days * DAY_MS), 0
+    with db.read() as session:
+        unused = weights.unused(session, idle_ms=idle_ms)
+    for start in range(0, len(unused), WEIGHTS_AT_ONCE):
         with db.write() as session:
-            found = weights.forget_unused(session, idle_ms=round(keep_days * DAY_MS))
-        forgotten += found
-        if not found:
-            return forgotten
+            forgotten += weights.forget(session, unused[start : start + WEIGHTS_AT_ONCE], idle_ms=idle_ms)
+    return forgotten
 
 
 def _free_saved_work(session: Session, grace_ms: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, delete, insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from purlkit.spec import JobSpec, Uploaded
@@ -16,9 +16,6 @@ from services import artifacts
 from services.artifacts import Blob
 from services.database import clock
 from services.tables import Job, Json, StoredBlob, UploadedWeights
-
-# So many in one transaction: each looks through the jobs twice.
-FORGOTTEN_AT_ONCE = 100
 
 # What a job's spec names, or NULL. Whether it waits, runs or has ended, it may be retried.
 _NAMED = Job.spec["model"]["weights"]["sha256"].as_string()
@@ -50,22 +47,24 @@ def let_go(session: Session, spec: Json) -> None:
         _touch(session, weights["sha256"])
 
 
-def forget_unused(session: Session, *, idle_ms: int) -> int:
-    """Removes what no job names, and nobody has named or sent for so long. Their bytes are then nobody's."""
-    seen = _unused(session, idle_ms)
-    locked = select(StoredBlob.sha256).where(StoredBlob.sha256.in_(seen)).order_by(StoredBlob.sha256)
-    held = session.scalars(locked.with_for_update()).all()
-    # Those who were just naming one have done so by now.
-    unused = _unused(session, idle_ms, UploadedWeights.sha256.in_(held))
-    session.execute(delete(UploadedWeights).where(UploadedWeights.sha256.in_(unused)))
-    return len(unused)
-
-
-def _unused(session: Session, idle_ms: int, *among: ColumnElement[bool]) -> Sequence[str]:
+def unused(session: Session, *, idle_ms: int, among: Sequence[str] | None = None) -> list[str]:
+    """What no job names, and nobody has named or sent for so long."""
     idle = StoredBlob.touched_at < clock(session) - idle_ms
     unnamed = UploadedWeights.sha256.not_in(select(_NAMED).where(_NAMED.is_not(None)))
     query = select(UploadedWeights.sha256).join(StoredBlob, StoredBlob.sha256 == UploadedWeights.sha256)
-    return session.scalars(query.where(idle, unnamed, *among).limit(FORGOTTEN_AT_ONCE)).all()
+    if among is not None:
+        query = query.where(UploadedWeights.sha256.in_(among))
+    return list(session.scalars(query.where(idle, unnamed)))
+
+
+def forget(session: Session, candidates: Sequence[str], *, idle_ms: int) -> int:
+    """Removes those that are still unused. Their bytes are then nobody's."""
+    locked = select(StoredBlob.sha256).where(StoredBlob.sha256.in_(candidates)).order_by(StoredBlob.sha256)
+    held = session.scalars(locked.with_for_update()).all()
+    # Whoever was just naming one of them has done so by now.
+    doomed = unused(session, idle_ms=idle_ms, among=held)
+    session.execute(delete(UploadedWeights).where(UploadedWeights.sha256.in_(doomed)))
+    return len(doomed)
 
 
 def _touch(session: Session, sha256: str) -> bool:

@@ -134,7 +134,7 @@ class TestAMeeting:
 
         def forget() -> None:
             with bench.db.write() as session:
-                weights.forget_unused(session, idle_ms=1000)
+                weights.forget(session, [SHA256], idle_ms=1000)
             through.set()
 
         sweeper = threading.Thread(target=forget)
@@ -165,7 +165,7 @@ class TestAMeeting:
 
         caller = threading.Thread(target=come)
         with bench.db.write() as session:
-            assert weights.forget_unused(session, idle_ms=1000) == 1
+            assert weights.forget(session, [SHA256], idle_ms=1000) == 1
             caller.start()
             assert not through.wait(self.HELD_SECONDS), "it waits for the sweeper"
         caller.join()
