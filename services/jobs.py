@@ -156,7 +156,7 @@ def delete(session: Session, job_id: str) -> list[str]:
         session.add(Leftover(attempt_id=attempt.id, handle=attempt.handle))
     named = [*session.scalars(select(Artifact.sha256).where(Artifact.job_id == job.id))]
     named += session.scalars(select(SavedBlob.sha256).where(SavedBlob.job_id == job.id))
-    weights.let_go(session, job.spec)
+    weights.let_go(session, job.id)
     session.flush()
     session.delete(job)
     session.flush()

@@ -15,7 +15,7 @@ from purlkit.spec import JobSpec, Uploaded
 from services import artifacts
 from services.artifacts import Blob
 from services.database import clock
-from services.tables import Job, Json, StoredBlob, UploadedWeights
+from services.tables import Job, StoredBlob, UploadedWeights
 
 # What a job's spec names, or NULL. Whether it waits, runs or has ended, it may be retried.
 _NAMED = Job.spec["model"]["weights"]["sha256"].as_string()
@@ -40,11 +40,11 @@ def hold(session: Session, spec: JobSpec) -> bool:
     return not isinstance(chosen, Uploaded) or _touch(session, chosen.sha256)
 
 
-def let_go(session: Session, spec: Json) -> None:
-    """A job of this spec is being deleted: from now on its weights have their time."""
-    weights = spec.get("model", {}).get("weights")
-    if isinstance(weights, dict) and "sha256" in weights:
-        _touch(session, weights["sha256"])
+def let_go(session: Session, job_id: str) -> None:
+    """The job is being deleted: from now on its weights have their time."""
+    named = session.scalar(select(_NAMED).where(Job.id == job_id))
+    if named is not None:
+        _touch(session, named)
 
 
 def unused(session: Session, *, idle_ms: int, among: Sequence[str] | None = None) -> list[str]:
