@@ -33,7 +33,7 @@ CODES: dict[str, tuple[int, str]] = {
     "invalid_finish": (422, "a last word that contradicts itself or the uploads before it"),
     "invalid_parameter": (422, "a query parameter or header is to blame: `errors` names it"),
     "invalid_spec": (422, "a field of the spec is to blame: `errors` names it and what it may be"),
-    "missing_weights": (422, "the spec names weights that were never uploaded: POST /weights first"),
+    "missing_weights": (422, "the spec names weights that are not here: POST /weights first"),
     "unknown_name": (422, "there is no such model or data set: GET /models and /datasets list them"),
     "queue_full": (429, "as many jobs wait as may: try again after Retry-After"),
     "storage_quota": (429, "as many bytes are stored as may be: delete jobs, and try again after Retry-After"),

@@ -145,6 +145,16 @@ class OutOfMemory(PurlError):
     code = "out_of_memory"
 
 
+class DiskFull(PurlError):
+    """A worker's disk has no room left for what it writes."""
+
+    code = "disk_full"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the worker's disk is full", remedy="free space below its temporary folder and its data sets")
+
+
 class Diverged(PurlError):
     """A training's loss is no longer a number."""
 

@@ -26,6 +26,11 @@ def set_up(process: str) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+def path_of(row_id: str, data_dir: Path) -> Path:
+    """Where what an attempt or a check says is written on this machine."""
+    return data_dir / "logs" / f"{row_id}.log"
+
+
 def keep_tail(path: Path, db: Database, store: Store) -> Blob | None:
     """The end of a log as a blob, from the beginning of a line; None if there is no log."""
     try:

@@ -96,7 +96,8 @@ def _why(job: Job, position: int, running: Sequence[Room], total: Room | None, n
     lacking = total.lacks(needs)
     if lacking is not None:
         need, have = getattr(needs, lacking), getattr(total, lacking)
-        return f"it reserves {need:g} {lacking.upper()} and the service has {have:g} in all (PURL_{lacking.upper()})"
+        set_by = f"PURL_{lacking.upper()}, or what the Ray cluster has"
+        return f"it reserves {need:g} {lacking.upper()} and there are {have:g} in all ({set_by})"
     if position > 1:
         return f"waiting for {_jobs(position - 1)} ahead"
     free = total.minus(running)

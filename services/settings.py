@@ -58,6 +58,7 @@ class Settings:
     sweep_seconds: float = 3600.0  # between two sweeps of the dispatcher
     sweep_grace_seconds: float = 3600.0  # what nobody names is left alone for so long
     keep_days: float = 0.0  # ended jobs are deleted after so long; 0: never
+    keep_weights_days: float = 30.0  # uploads that no job names are deleted after so long; 0: never
     max_queued: int = 10_000  # jobs that may wait
     max_stored_bytes: int | None = None  # by all jobs and uploads together; None: what the disk holds
     idempotency_hours: float = 24.0
@@ -98,6 +99,7 @@ class Settings:
             sweep_seconds=read("PURL_SWEEP_SECONDS", cls.sweep_seconds, _seconds),
             sweep_grace_seconds=read("PURL_SWEEP_GRACE_SECONDS", cls.sweep_grace_seconds, _seconds),
             keep_days=read("PURL_KEEP_DAYS", cls.keep_days, _days),
+            keep_weights_days=read("PURL_KEEP_WEIGHTS_DAYS", cls.keep_weights_days, _days),
             max_queued=read("PURL_MAX_QUEUED", cls.max_queued, _whole(1, 10**9)),
             max_stored_bytes=read("PURL_MAX_STORED_BYTES", cls.max_stored_bytes, _whole(1, 2**60)),
             idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _seconds),

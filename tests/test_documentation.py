@@ -83,6 +83,7 @@ NEVER_ANSWERED = {
     "verification_failed",
     "ray_unreachable",
     "out_of_memory",
+    "disk_full",
     "diverged",
     "code_mismatch",
     "cannot_export",

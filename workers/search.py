@@ -24,7 +24,8 @@ from purlkit.spec import JobSpec, Search
 from purlkit.training.data import subset
 from purlkit.zoo import datasets, models
 from workers import searchstate
-from workers.dqn import PurlDQN, dqn_config
+from workers.dqn import PurlDQN
+from workers.dqn_config import dqn_config
 from workers.pulse import Pulse
 from workers.stages import Stage
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.launch.local import LocalLauncher
-from services.launch.protocol import Handle, Launcher
+from services.launch.protocol import Capacity, Handle, Launcher
 from services.launch.ray_jobs import RayJobsLauncher, read_token
 from services.settings import Settings
 
-__all__ = ["Handle", "Launcher", "LocalLauncher", "RayJobsLauncher", "launcher_for"]
+__all__ = ["Capacity", "Handle", "Launcher", "LocalLauncher", "RayJobsLauncher", "launcher_for"]
 
 
 def launcher_for(settings: Settings, environ: Mapping[str, str]) -> Launcher:

@@ -25,7 +25,7 @@ from purlkit.verdict import Paired
 from purlkit.zoo import datasets, models
 from tests.local_job import LocalLink, local_job
 from workers import cluster, outcome, pipeline, run
-from workers.link import Interrupted
+from workers.calls import Interrupted
 from workers.pulse import Pulse
 from workers.race import Track, race
 from workers.search import Found
