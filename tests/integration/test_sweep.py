@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.bench import Bench
 from tests.integration.stores import Shelf, sha256_of
 from tests.integration.yard import LONG_AGO, Yard
 from tests.scene import Scene, handle_of
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -196,6 +198,8 @@ def test_the_dispatcher_sweeps_now_and_then(bench: Bench, tmp_path: Path) -> Non
     assert path.exists()
 
     scene.tick_until("it is gone", lambda: not path.exists())
+    # Its thread has a connection to a database that is about to go.
+    wait_until("the sweep is over", lambda: "sweep" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_the_dispatcher_ends_the_processes_of_a_deleted_job(bench: Bench) -> None:
