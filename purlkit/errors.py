@@ -149,6 +149,7 @@ class Diverged(PurlError):
     """A training's loss is no longer a number."""
 
     code = "diverged"
+    epoch = 0  # in which it did, counted from 1
 
 
 class EnvironmentFailed(PurlError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from purlkit.verdict import Choice, Contender, Paired
@@ -48,13 +49,25 @@ class Matched:
 
 
 def sentence(
-    choice: Choice, how: Comparison, *, sparsity: float, test: TestNumbers | None, matched: Matched | None = None
+    choice: Choice,
+    how: Comparison,
+    *,
+    sparsity: float,
+    test: TestNumbers | None,
+    matched: Matched | None = None,
+    diverged: Sequence[tuple[str, str | None]] = (),
+    no_control: str | None = None,
 ) -> str:
-    """`sparsity` is the winner's; `test` is there where a search had a rival."""
+    """`sparsity` is the winner's; `test` is there where a search had a rival.
+
+    `diverged` names methods and variants that lost so; `no_control` says why there is none, though it was asked for.
+    """
     at, winner = _percent(sparsity), name_of(choice.winner)
     search, rival, lead = choice.search, choice.rival, choice.lead
     if search is None or rival is None or lead is None or test is None:
-        return f"{winner} ships at {at} sparsity; nothing was raced against it."
+        left = "no search was left" if search is None else "no other method was left"
+        lonely = f"{left} to compare it with" if diverged else "nothing was raced against it"
+        return " ".join([f"{_capital(winner)} ships at {at} sparsity; {lonely}.", *_lost(diverged)])
     said = [f"{_finding(choice, search, rival, lead, at, _how(how))}; {_cost(search, rival, how)}."]
     said.append(
         f"On the test split {NAMES[search.method]} has {_percent(test.search)} and {NAMES[rival.method]} "
@@ -62,12 +75,20 @@ def sentence(
     )
     if matched is not None:
         said.append(_matched(matched, NAMES[search.method]))
-    return " ".join(said)
+    if no_control is not None:
+        said.append(f"The control with the search's whole cost is missing ({no_control}).")
+    return " ".join([*said, *_lost(diverged)])
 
 
 def name_of(contender: Contender) -> str:
     name = NAMES[contender.method]
     return f"{name}'s best episode" if contender.variant == "best" else name
+
+
+def _lost(diverged: Sequence[tuple[str, str | None]]) -> list[str]:
+    whose = {"mean": "'s mean policy", "best": "'s best episode", None: ""}
+    names = [f"{NAMES[method]}{whose[variant]}" for method, variant in diverged]
+    return [f"Lost, for the fine-tuning diverged: {', '.join(names)}."] if names else []
 
 
 def _finding(choice: Choice, search: Contender, rival: Contender, lead: Paired, at: str, how: str) -> str:

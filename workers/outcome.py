@@ -71,11 +71,15 @@ class LastLook:
 
     def at(self, placed: Placed) -> float:
         """A candidate's accuracy, the mean over its seeds."""
-        return fmean(self.after(run).accuracy for run in placed.runs)
+        return fmean(measured.accuracy for measured in self._of(placed))
 
     def top5_at(self, placed: Placed) -> float | None:
-        told = [self.after(run).top5 for run in placed.runs]
+        told = [measured.top5 for measured in self._of(placed)]
         return fmean(one for one in told if one is not None) if None not in told else None
+
+    def _of(self, placed: Placed) -> list[Measured]:
+        """Where the fine-tuning diverged there is no network but the one before it."""
+        return [self._pruned(placed)] if placed.diverged is not None else [self.after(run) for run in placed.runs]
 
     def after(self, run: Run) -> Measured:
         if id(run) not in self._known:
@@ -83,7 +87,10 @@ class LastLook:
         return self._known[id(run)]
 
     def before_tuning(self, placed: Placed) -> float:
-        return self._measure(placed.entrant.tensors or self._dense.tensors, placed.entrant.mask).accuracy
+        return self._pruned(placed).accuracy
+
+    def _pruned(self, placed: Placed) -> Measured:
+        return self._measure(placed.entrant.tensors or self._dense.tensors, placed.entrant.mask)
 
     def cost(self, mask: Mask) -> Cost:
         return cost(self._model, mask, self.uses)
@@ -213,7 +220,15 @@ def _verdict(spec: JobSpec, outcome: Outcome, test: LastLook, sparsity: float, e
         matched = Matched(naive.entrant.method, naive.epochs, test.at(naive), outcome.control.lead)
     report = _race(spec, outcome, epoch_images)
     how = Comparison(report.epochs, report.of_epochs, report.seeds, epoch_images)
-    return sentence(choice, how, sparsity=sparsity, test=numbers, matched=matched)
+    return sentence(
+        choice,
+        how,
+        sparsity=sparsity,
+        test=numbers,
+        matched=matched,
+        diverged=[(each.entrant.method, each.entrant.variant) for each in outcome.diverged],
+        no_control=outcome.no_control,
+    )
 
 
 def _race(spec: JobSpec, outcome: Outcome, epoch_images: int) -> RaceReport:
@@ -242,14 +257,14 @@ def _matched(outcome: Outcome, test: LastLook) -> MatchedReport | None:
 
 
 def _candidate(placed: Placed, target: float, dense: Dense, test: LastLook, epoch_images: int) -> Candidate:
-    entrant = placed.entrant
+    entrant, pruned = placed.entrant, placed.runs[0].accuracy_pruned
     return Candidate(
         method=entrant.method,
         variant=entrant.variant,
         target=target,
         sparsity=entrant.mask.sparsity,
-        accuracy_pruned=placed.runs[0].accuracy_pruned,
-        select_accuracy=placed.contender.accuracy,
+        accuracy_pruned=pruned,
+        select_accuracy=placed.contender.accuracy if placed.diverged is None else pruned,
         accuracy=test.at(placed),
         top5_accuracy=test.top5_at(placed),
         epochs=placed.epochs,
@@ -260,4 +275,5 @@ def _candidate(placed: Placed, target: float, dense: Dense, test: LastLook, epoc
         cost=test.cost(entrant.mask),
         mask_sha256=entrant.mask.sha256,
         note=entrant.note,
+        diverged=placed.diverged,
     )

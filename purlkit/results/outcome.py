@@ -89,7 +89,8 @@ class Cost(Record):
 class Candidate(Record):
     """One pruned network of a race, at the rung where it stopped or was compared; accuracies are top-1 unless named so.
 
-    With several seeds the accuracies after fine-tuning are their means.
+    With several seeds the accuracies after fine-tuning are their means. One whose fine-tuning diverged lost by that:
+    all its accuracies are those before fine-tuning, and `epochs` is 0.
     """
 
     method: str
@@ -108,6 +109,7 @@ class Candidate(Record):
     cost: Cost | None = None
     mask_sha256: Sha256 = Field(description="of which weights are kept: equal for equal masks, bit for bit")
     note: str | None = Field(None, description="what a reader must know, for example why the target was missed")
+    diverged: str | None = Field(None, description="where its fine-tuning diverged, and the remedy; null: nowhere")
 
 
 class Accuracy(Record):

@@ -17,7 +17,7 @@ from safetensors.torch import load
 
 from purlkit import Mask, baselines, checkpoint, prunable_layers
 from purlkit.results import Episode, Finish, Outcome
-from purlkit.spec import JobSpec, Race, Training
+from purlkit.spec import FineTune, JobSpec, Race, Training
 from purlkit.training.data import Images
 from purlkit.training.evaluate import accuracy
 from purlkit.training.loop import train
@@ -253,6 +253,26 @@ def test_a_planted_candidate_that_is_worse_on_test_ships_for_nobody_looks_at_tes
     assert search.accuracy < lamp.accuracy
     assert finish.result.winner.method == "purl"
     assert "which is the other order" in finish.result.verdict
+
+
+def test_a_candidate_that_diverges_loses_and_the_result_says_why(
+    searched: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SPEC.at(0.8).model_copy(update={"baselines": ("lamp",), "fine_tune": FineTune(epochs=1)})
+    dense = checkpoint.from_bytes(searched["dense"])[0]
+    huge = {name: tensor * 1e6 if name.endswith("weight") else tensor for name, tensor in dense.items()}
+    entrant = Entrant("purl", "mean", cut("lamp", spec, dense), images=1000, tensors=huge)
+    monkeypatch.setattr(pipeline.candidates, "mean_policy", lambda *_: entrant)
+    monkeypatch.setattr(pipeline.candidates, "best_episode", lambda *_: None)
+
+    finish, _ = done(spec, tmp_path, searched)
+
+    assert finish.result is not None, finish.error
+    lost, lamp = finish.result.candidates
+    assert lost.diverged == "the training diverged in epoch 1 of 1: lower its learning_rate"
+    assert (lost.epochs, lost.select_accuracy, lost.images_seen) == (0, lost.accuracy_pruned, 2000)
+    assert (lamp.epochs, lamp.diverged, finish.result.winner.method) == (1, None, "lamp")
+    assert finish.result.verdict.endswith("Lost, for the fine-tuning diverged: PuRL's mean policy.")
 
 
 def a_track(spec: JobSpec, folder: Path, dense: dict[str, torch.Tensor], saved: dict[str, bytes]) -> Track:

@@ -162,3 +162,19 @@ def test_alone_in_the_race_the_search_ships_and_the_sentence_says_that_nothing_w
 
     assert choice.winner.kind == "search"
     assert "nothing was raced against it" in sentence(choice, HOW, sparsity=0.9, test=None)
+
+
+def test_who_diverged_is_named_and_who_is_left_alone_by_that_says_so() -> None:
+    raced = choose([contender("purl", right(0.9)), contender("lamp", right(0.5))], 0.9)
+    alone = choose([contender("lamp", right(0.5))], 0.9)
+    lost = [("purl", "best"), ("uniform", None)]
+
+    beside = sentence(raced, HOW, sparsity=0.9, test=TestNumbers(0.9, 0.5), diverged=lost, no_control="it diverged")
+    left = sentence(alone, HOW, sparsity=0.9, test=None, diverged=[("purl", "mean")])
+
+    assert beside.endswith("Lost, for the fine-tuning diverged: PuRL's best episode, uniform pruning.")
+    assert "The control with the search's whole cost is missing (it diverged)." in beside
+    assert left == (
+        "LAMP ships at 90.0 % sparsity; no search was left to compare it with. "
+        "Lost, for the fine-tuning diverged: PuRL's mean policy."
+    )
