@@ -83,7 +83,7 @@ def of_records() -> dict[str, Any]:
         "started_at": _AT,
         "finished_at": None,
         "last_heartbeat_at": _AT,
-        "links": {"self": f"/jobs/{_JOB}", **_LINKS, "layers": None, "checkpoint": None},
+        "links": {"self": f"/jobs/{_JOB}", **_LINKS, "layers": None, "checkpoint": None, "report": None},
     }
     check = CheckReport(
         runnable=True,

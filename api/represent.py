@@ -207,4 +207,5 @@ def _links(job: tables.Job) -> dict[str, str | None]:
         "artifacts": f"{here}/artifacts",
         "layers": f"{here}/layers" if succeeded else None,
         "checkpoint": f"{here}/checkpoint" if succeeded else None,
+        "report": f"{here}/report" if succeeded else None,
     }

@@ -71,6 +71,7 @@ class Links(BaseModel):
     artifacts: str
     layers: str | None = Field(description="none before the job has succeeded")
     checkpoint: str | None = Field(description="none before the job has succeeded")
+    report: str | None = Field(description="none before the job has succeeded")
 
 
 class JobView(BaseModel):

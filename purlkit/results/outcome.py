@@ -18,6 +18,7 @@ WEIGHTS = "weights.json"
 POLICY = "policy.json"
 RESULT = "result.json"
 EPISODES = "episodes.parquet"
+REPORT = "report.html"
 LOG = "attempt.log"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +139,7 @@ def test_the_files_of_a_job(curve: tuple[Finish, LocalLink]) -> None:
             ("weights", "json"),
         )
     }
-    assert set(finish.artifacts) == set(link.artifacts) == {*each, "episodes.parquet", "result.json"}
+    assert set(finish.artifacts) == set(link.artifacts) == {*each, "episodes.parquet", "result.json", "report.html"}
     rows = parquet.read_table(io.BytesIO(link.artifacts["episodes.parquet"])).to_pylist()
     assert [(row["kind"], row["index"], row["point"]) for row in rows][:6] == [
         *(("search", index, 0) for index in range(4)),
@@ -147,6 +149,26 @@ def test_the_files_of_a_job(curve: tuple[Finish, LocalLink]) -> None:
     policy = json.loads(link.artifacts["policy-0.8.json"])
     assert set(policy["alphas"]) == {"purl-mean", "purl-best", "random"}
     assert [layer["sparsity"] for layer in policy["layers"]["lamp"]]
+
+
+def test_the_report_of_a_whole_job_is_one_small_file_that_tells_all_of_it(curve: tuple[Finish, LocalLink]) -> None:
+    finish, link = curve
+    html = link.artifacts["report.html"].decode()
+    assert finish.result is not None
+
+    said = unescape(html)
+    assert said.index(finish.result.verdict) < said.index("<h2>")
+    for point in finish.result.points:
+        assert point.verdict in said
+        assert point.checkpoint.sha256 in said
+    for candidate in finish.result.candidates:
+        assert candidate.mask_sha256 in said
+    for fact in (SPEC.fingerprint, finish.result.dense_sha256, "test 297", "search.retrain.images", "torch"):
+        assert fact in said
+    assert said.count('<details name="weights"') == 3  # layers, of the headline's network
+    assert all(f"{stage}: " in said for stage in ("dense", "pruned", "fine-tuned"))
+    assert len(html.encode()) < 200_000
+    assert re.findall(r"<script|src=|href|url\(|@import", html) == []
 
 
 def test_every_candidate_is_at_its_target_and_stopped_at_a_rung(curve: tuple[Finish, LocalLink]) -> None:
