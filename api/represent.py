@@ -191,11 +191,15 @@ def _result(job: tables.Job) -> dict[str, Any] | None:
         return job.result
     href = f"{job_path(job)}/checkpoint"
     points = [
-        {**point, "checkpoint": {**point["checkpoint"], "href": f"{href}?sparsity={point['target']!r}"}}
+        {**point, "checkpoint": {**point["checkpoint"], "href": href + _which(point)}}
         for point in job.result.get("points", ())
     ]
     told = {"checkpoint": {**checkpoint, "href": href}}
     return {**job.result, **told, **({"points": points} if points else {})}
+
+
+def _which(point: dict[str, Any]) -> str:
+    return f"?sparsity={point['target']!r}" if point.get("goal", "sparsity") == "sparsity" else ""
 
 
 def _links(job: tables.Job) -> dict[str, str | None]:

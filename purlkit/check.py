@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from purlkit.baselines.global_magnitude import minimum_weights
 from purlkit.checkpoint import load_into, read
 from purlkit.errors import InvalidSpec, MissingWeights, NotEnoughResources, PurlError, ShapeMismatch
 from purlkit.estimate import phase_costs, seconds_per_image
-from purlkit.pruning.cost import derived_layers
-from purlkit.pruning.layers import describe, layers_to_prune, prunable_layers
+from purlkit.pruning.cost import derived_layers, weight_uses
+from purlkit.pruning.flops import check_reachable
+from purlkit.pruning.layers import PrunableLayer, describe, layers_to_prune, prunable_layers
 from purlkit.pruning.ranking import sparsity_range, weights_to_keep
 from purlkit.results import CheckReport, ErrorReport
 from purlkit.spec import JobSpec, Uploaded
@@ -42,9 +44,11 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
     reasons += _reasons_against_weights(spec, model, weights, data_root, download=download)
     layers = prunable_layers(model)
     try:
-        for stage in spec.sparsities:
+        if spec.goal == "flops":
+            check_reachable(layers, weight_uses(model, _an_image(spec, layers)), spec.target)
+        for stage in spec.sparsities if spec.goal == "sparsity" else ():
             weights_to_keep(layers, stage)
-        if "global-mt" in spec.baselines:
+        if "global-mt" in spec.baselines and spec.goal == "sparsity":
             for point in spec.points:
                 minimum_weights(layers, point, spec.minimum_threshold)
     except PurlError as error:
@@ -106,15 +110,17 @@ def _tried(spec: JobSpec, device: str) -> nn.Module:
 def _prunable(spec: JobSpec, model: nn.Module) -> None:
     """Raises InvalidSpec unless there is something to prune and zeros in its weights are zeros where it multiplies."""
     layers = layers_to_prune(model)
-    image = torch.zeros(
-        1, *catalog.dataset(spec.data.name).shape_with(spec.data.kwargs), device=layers[0].weight.device
-    )
-    if derived := derived_layers(model, image):
+    if derived := derived_layers(model, _an_image(spec, layers)):
         raise InvalidSpec(
             f"{derived[0]} does not multiply by its weight as it is, so zeros in it would not count",
             at="/model",
             remedy="choose a model without weight standardisation",
         )
+
+
+def _an_image(spec: JobSpec, layers: Sequence[PrunableLayer]) -> Tensor:
+    shape = catalog.dataset(spec.data.name).shape_with(spec.data.kwargs)
+    return torch.zeros(1, *shape, device=layers[0].weight.device)
 
 
 def _mismatch() -> ShapeMismatch:

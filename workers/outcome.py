@@ -152,11 +152,13 @@ def _told(
     spec: JobSpec, dense: Dense, test: LastLook, outcome: Outcome, path: Path, seen: Seen, epoch_images: int
 ) -> Checked:
     final = outcome.final
-    reason = why_not_met(spec, sparsity=seen.sparsity, accuracy=seen.accuracy, dense=test.dense, weights=seen.weights)
+    saved = seen.sparsity if spec.goal == "sparsity" else seen.cost.flops_pruned
+    reason = why_not_met(spec, saved=saved, accuracy=seen.accuracy, dense=test.dense, weights=seen.weights)
     point = Point(
         target=spec.target,
+        goal=spec.goal,
         winner=Winner(method=final.entrant.method, variant=final.entrant.variant),
-        verdict=_verdict(spec, outcome, test, seen.sparsity, epoch_images),
+        verdict=_verdict(spec, outcome, test, saved, epoch_images),
         targets_met=reason is None,
         reason=reason,
         sparsity=seen.sparsity,
@@ -189,16 +191,21 @@ def _compare(what: str, now: object, before: object) -> None:
         raise VerificationFailed(f"the {what} of the written checkpoint is {now!r}, but {before!r} was measured before")
 
 
-def why_not_met(spec: JobSpec, *, sparsity: float, accuracy: float, dense: float, weights: int) -> str | None:
-    """None where the targets are met. Judged on the test split, once, at the end."""
+def why_not_met(spec: JobSpec, *, saved: float, accuracy: float, dense: float, weights: int) -> str | None:
+    """None where the targets are met. Judged on the test split, once, at the end. `saved` is of what the goal says."""
     targets, reasons = spec.targets, []
     lowest = targets.accuracy if targets.accuracy is not None else 0.0
     if targets.max_drop is not None:
         lowest = dense - targets.max_drop
     if accuracy < lowest:
         reasons.append(f"test accuracy {accuracy:.4f} is under the {lowest:.4f} asked for")
-    if abs(sparsity - spec.target) > SPARSITY_TOLERANCE:
-        reasons.append(_why_not_as_sparse(spec.target, sparsity, weights))
+    if abs(saved - spec.target) > SPARSITY_TOLERANCE and spec.goal == "flops":
+        why = (
+            "no number of weights removes more nearly that" if spec.search.exact_target else "the policy was not scaled"
+        )
+        reasons.append(f"{saved:.4f} of the multiply-adds are removed instead of {spec.target:g}: {why}")
+    elif abs(saved - spec.target) > SPARSITY_TOLERANCE:
+        reasons.append(_why_not_as_sparse(spec.target, saved, weights))
     return "; ".join(reasons) or None
 
 
@@ -210,7 +217,7 @@ def _why_not_as_sparse(asked: float, reached: float, weights: int) -> str:
     return f"sparsity {reached:.4f} was reached instead of {asked:g}: the policy was not scaled to the target"
 
 
-def _verdict(spec: JobSpec, outcome: Outcome, test: LastLook, sparsity: float, epoch_images: int) -> str:
+def _verdict(spec: JobSpec, outcome: Outcome, test: LastLook, saved: float, epoch_images: int) -> str:
     choice, matched = outcome.choice, None
     numbers = None
     if choice.search is not None and choice.rival is not None:
@@ -223,7 +230,8 @@ def _verdict(spec: JobSpec, outcome: Outcome, test: LastLook, sparsity: float, e
     return sentence(
         choice,
         how,
-        sparsity=sparsity,
+        saved=saved,
+        goal=spec.goal,
         test=numbers,
         matched=matched,
         diverged=[(each.entrant.method, each.entrant.variant) for each in outcome.diverged],

@@ -100,8 +100,8 @@ def _reach(
 
     job.enter(Phase.POLICY, stage.point)
     track = _track(job, dense, stage, pulse)
-    mean = candidates.mean_policy(stage, found)
-    best = candidates.best_episode(stage, found)
+    mean = candidates.mean_policy(stage, found, dense.uses)
+    best = candidates.best_episode(stage, found, dense.uses)
     rivals = [
         randomly.best_of_random(track, dense) if name == "random" else candidates.naive(name, stage.spec, dense)
         for name in stage.spec.baselines

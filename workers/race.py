@@ -87,7 +87,7 @@ class Placed:
     def contender(self) -> Contender:
         right = tuple(run.select[self.epochs] for run in self.runs)
         entrant = self.entrant
-        return Contender(entrant.method, entrant.variant, entrant.mask.sparsity, entrant.images, right)
+        return Contender(entrant.method, entrant.variant, entrant.saved, entrant.images, right)
 
     @property
     def standing(self) -> Standing:

@@ -40,6 +40,12 @@ class Entrant:
     images: int = 0
     device_seconds: float = 0.0
     tensors: dict[str, Tensor] | None = None  # of the network that it prunes; None: the dense one
+    flops: float | None = None  # share of the multiply-adds removed, where the target is about it
+
+    @property
+    def saved(self) -> float:
+        """As much as it removes of what the target is about."""
+        return self.mask.sparsity if self.flops is None else self.flops
 
     @property
     def name(self) -> str:

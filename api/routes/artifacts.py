@@ -121,7 +121,13 @@ def get_checkpoint(
 def _checkpoint_name(result: dict[str, Any], sparsity: float | None) -> str:
     if sparsity is None:
         return str(result["checkpoint"].get("name", CHECKPOINT))
-    names = {point["target"]: point["checkpoint"]["name"] for point in result.get("points", ())}
+    names = {
+        point["target"]: point["checkpoint"]["name"]
+        for point in result.get("points", ())
+        if point.get("goal", "sparsity") == "sparsity"
+    }
+    if not names:
+        raise Problem(404, "no_checkpoint", "the job's target is no sparsity: ask without one")
     if sparsity not in names:
         targets = ", ".join(f"{target:g}" for target in names)
         raise Problem(404, "no_checkpoint", f"the job has no such target sparsity: ask for one of {targets}")

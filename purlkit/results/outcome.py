@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from purlkit.spec import Record, Sha256
+from purlkit.spec import Goal, Record, Sha256
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -96,7 +96,7 @@ class Candidate(Record):
 
     method: str
     variant: Literal["mean", "best"] | None = None
-    target: Fraction = Field(description="the sparsity asked for")
+    target: Fraction = Field(description="the share asked for, of what its point's `goal` says")
     sparsity: Fraction
     accuracy_pruned: Fraction = Field(description="before fine-tuning, select split")
     select_accuracy: Fraction = Field(description="after fine-tuning, select split: what the choice was made by")
@@ -166,7 +166,8 @@ class MatchedReport(Record):
 
 
 class Point(Headline):
-    target: Fraction = Field(description="the sparsity asked for")
+    target: Fraction = Field(description="the share asked for, of what `goal` says")
+    goal: Goal = Field("sparsity", description="what was to be removed: weights, or with flops multiply-adds")
     race: RaceReport
     matched: MatchedReport | None = None
 

@@ -61,7 +61,7 @@ def paths(service: Service) -> list[tuple[str, str]]:
     done, queued = jobs["succeeded"], jobs["queued"]
     lists = ["", "?state=queued", "?model=mlp", "?label=team:vision", "?label=team:vision&label=a:b&state=failed"]
     lists += ["?created_after=2026-01-01T00:00:00Z&created_before=2100-01-01T00:00:00Z"]
-    below = ["", "/events", "/episodes", "/artifacts", "/layers", "/checkpoint", "/report", "/attempts/1/log"]
+    below = ["", "/events", "/episodes", "/artifacts", "/layers", "/checkpoint", "/attempts/1/log"]
     return [
         *(("GET", f"/jobs{query}") for query in lists),
         *(("GET", f"/jobs/{done['id']}{path}") for path in below),

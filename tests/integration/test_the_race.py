@@ -297,6 +297,24 @@ def test_a_candidate_that_diverges_loses_and_the_result_says_why(
     assert finish.result.verdict.endswith("Lost, for the fine-tuning diverged: PuRL's mean policy.")
 
 
+def test_a_target_of_multiply_adds_is_met_by_all_and_counted_from_the_file(
+    searched: dict[str, bytes], tmp_path: Path
+) -> None:
+    body = SPEC.model_dump() | {"targets": {"flops": 0.6}, "baselines": ["lamp", "random"], "fine_tune": {"epochs": 1}}
+
+    finish, link = done(JobSpec.model_validate(body), tmp_path, searched)
+
+    assert finish.result is not None, finish.error
+    [point] = finish.result.points
+    assert (point.goal, point.target, point.targets_met) == ("flops", 0.6, True), point.reason
+    model = network(SPEC, load(link.artifacts[point.checkpoint.name]))
+    # Each weight of linear layers is used once, so here the share of weights is that of multiply-adds.
+    assert Mask.from_weights(prunable_layers(model)).sparsity == pytest.approx(0.6, abs=0.001)
+    costs = [candidate.cost.flops_pruned for candidate in finish.result.candidates if candidate.cost]
+    assert costs == [pytest.approx(0.6, abs=0.001)] * 4
+    assert "with 60.0 % of the multiply-adds removed" in finish.result.verdict
+
+
 def a_track(spec: JobSpec, folder: Path, dense: dict[str, torch.Tensor], saved: dict[str, bytes]) -> Track:
     pulse = Pulse(already=0).actor
     return Track(spec, ray.put(dense), folder, pulse, {}.get, saved.__setitem__, lambda: None)

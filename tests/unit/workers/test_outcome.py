@@ -17,7 +17,7 @@ from workers.publish import headline
 
 def why_not(sparsity: float, measured: float, *, weights: int = 10_000, **targets: Any) -> str | None:
     spec = JobSpec.model_validate({"model": {"name": "mlp"}, "targets": {"sparsity": 0.9, **targets}})
-    return why_not_met(spec, sparsity=sparsity, accuracy=measured, dense=0.98, weights=weights)
+    return why_not_met(spec, saved=sparsity, accuracy=measured, dense=0.98, weights=weights)
 
 
 def test_targets_that_are_met_need_no_reason() -> None:
