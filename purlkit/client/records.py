@@ -40,6 +40,7 @@ class Candidate(Told):
     sparsity: float
     accuracy: float
     select_accuracy: float
+    diverged: str | None = None
 
     @property
     def name(self) -> str:
