@@ -12,8 +12,9 @@ from api import examples, schemas
 from api.errors import ProblemDocument
 from api.routes import catalog, health, recipes
 from purlkit import results
+from purlkit.results import CHECKPOINT, REPORT
 from purlkit.spec import JobSpec
-from tests.integration.over_http import Service
+from tests.integration.over_http import Service, a_success
 
 
 @pytest.fixture
@@ -114,6 +115,26 @@ def test_head_of_a_stream_says_what_it_would_be(service: Service) -> None:
 
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
+
+
+def test_the_report_is_a_page_on_which_nothing_runs(service: Service) -> None:
+    job = service.submit()
+    before = service.http.get(f"/jobs/{job['id']}/report")
+    worker = service.claim()
+    worker.stage(CHECKPOINT, b"pruned")
+    worker.stage(REPORT, b"<!doctype html>", "text/html")
+    worker.finish(a_success(b"pruned").model_copy(update={"artifacts": (CHECKPOINT, REPORT)}))
+
+    page = service.http.get(service.job(job["id"])["links"]["report"])
+
+    assert (before.status_code, before.json()["code"], job["links"]["report"]) == (404, "no_result", None)
+    assert (page.status_code, page.text) == (200, "<!doctype html>")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert "content-disposition" not in page.headers  # to be read, not saved
+    directives = page.headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "sandbox"} <= set(directives)
+    assert not any(directive.startswith("script-src") for directive in directives)
 
 
 def test_the_layers_of_every_candidate(service: Service) -> None:
