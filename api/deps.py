@@ -15,6 +15,7 @@ from api.watching import Hub
 from services.artifacts import Store
 from services.database import Database
 from services.errors import Unauthorized
+from services.gauges import Gauges
 from services.launch import Launcher
 from services.settings import Settings
 
@@ -38,6 +39,10 @@ class Parts:
     @cached_property
     def hub(self) -> Hub:
         return Hub(self.db, self.settings.poll_seconds, self.stopping)
+
+    @cached_property
+    def gauges(self) -> Gauges:
+        return Gauges(self.db)
 
 
 def _parts(request: Request) -> Parts:

@@ -17,7 +17,7 @@ from math import inf
 from pathlib import Path
 
 from purlkit.errors import PurlError
-from services import artifacts, attempts, logs, scheduling
+from services import artifacts, attempts, logs, metrics, scheduling
 from services.artifacts import Blob, Store, open_store
 from services.attempts import Claim
 from services.attempts.endings import Cause
@@ -30,6 +30,7 @@ from services.settings import Settings
 from services.stopping import PARENT_FD, Stop
 from services.sweep import Sweeper
 from services.tables import Attempt
+from services.telling import Pulse, telling
 
 log = logging.getLogger(__name__)
 
@@ -71,17 +72,20 @@ class Dispatcher:
         self._place = f"{launcher.place} {settings.data_dir}"
         self._announced_at = -inf
         self._sweeper = Sweeper(db, store, settings)
+        self.pulse = Pulse()
 
     def run(self, stop: Stop) -> bool:
         """Until asked to stop, then the drain; whether that left nothing behind."""
         failures = 0
         while not stop.asked:
             try:
-                self.tick()
+                with metrics.a_pass():
+                    self.tick()
                 failures = 0
             except ExceptionGroup as group:
                 failures += 1
                 tell(group.exceptions)
+            self.pulse.beat()
             stop.wait(pause(self._settings.poll_seconds, failures))
         return self.drain(stop)
 
@@ -221,7 +225,8 @@ class Dispatcher:
                 why = str(error) if isinstance(error, PurlError) else type(error).__name__
                 attempts.rescue(session, attempt, reason=f"its process could not be started: {why}")
             raise
-        log.info("job %s: attempt %d started as %s", claim.job_id, claim.number, claim.attempt_id)
+        named = {"job_id": claim.job_id, "attempt_id": claim.attempt_id}
+        log.info("job %s: attempt %d started as %s", claim.job_id, claim.number, claim.attempt_id, extra=named)
 
     def _environment(self, claim: Claim) -> Mapping[str, str]:
         return {
@@ -270,7 +275,8 @@ class Dispatcher:
                 self._end(attempt, at_once=True)
 
     def _give_up(self, attempt: Attempt, reason: str, cause: Cause, *, at_once: bool = False) -> None:
-        log.warning("job %s: attempt %d is given up: %s", attempt.job_id, attempt.number, reason)
+        named = {"job_id": attempt.job_id, "attempt_id": attempt.id}
+        log.warning("job %s: attempt %d is given up: %s", attempt.job_id, attempt.number, reason, extra=named)
         with self._db.write() as session:
             attempts.condemn(session, attempt, reason=reason, cause=cause)
         self._end(attempt, at_once=at_once, rescue=(reason, cause))
@@ -329,7 +335,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.now:
                 stop.ask()
                 stop.ask()
-            clean = dispatcher.drain(stop) if options.drain else dispatcher.run(stop)
+            if options.drain:
+                clean = dispatcher.drain(stop)
+            else:
+                with telling(settings, db, dispatcher.pulse):
+                    clean = dispatcher.run(stop)
     except PurlError as error:
         print(f"purl: {error}", file=sys.stderr)
         return 1

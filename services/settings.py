@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from services import secret_files
 from services.errors import BadSetting
 
 T = TypeVar("T")
@@ -61,6 +62,8 @@ class Settings:
     max_queued: int = 10_000  # jobs that may wait
     max_stored_bytes: int | None = None  # by all jobs and uploads together; None: what the disk holds
     idempotency_hours: float = 24.0
+    metrics_port: int | None = None  # of the dispatcher's own /metrics and /livez; the API has them beside its routes
+    log_format: str = "text"  # or json: one object a line
 
     @property
     def datasets_dir(self) -> Path:
@@ -101,6 +104,8 @@ class Settings:
             max_queued=read("PURL_MAX_QUEUED", cls.max_queued, _whole(1, 10**9)),
             max_stored_bytes=read("PURL_MAX_STORED_BYTES", cls.max_stored_bytes, _whole(1, 2**60)),
             idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _seconds),
+            metrics_port=read("PURL_METRICS_PORT", cls.metrics_port, _whole(0, 65_535)),
+            log_format=read("PURL_LOG_FORMAT", cls.log_format, _one_of("text", "json")),
         )
         # A worker ends itself at two thirds of its lease: two beats at least must fit before that.
         if settings.heartbeat_seconds > settings.lease_seconds / 3:
@@ -129,7 +134,7 @@ class _Reader:
 
     def __call__(self, variable: str, default: T, parse: Callable[[str], T]) -> T:
         """An empty variable counts as unset: that is what `docker compose` makes of a blank line."""
-        text = self.environ.get(variable, "").strip()
+        text = secret_files.value_of(variable, self.environ)
         if not text:
             return default
         try:
