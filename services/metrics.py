@@ -23,6 +23,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from services.states import ENDED
 from services.tables import Attempt, Job
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -94,8 +95,17 @@ def a_pass() -> Iterator[None]:
 
 def render(*more: CollectorRegistry) -> bytes:
     """The process's own counters, and what else is given, in Prometheus' text format."""
+    _tell_of_what_has_not_happened()
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, of use to nobody
     return b"".join(generate_latest(registry) for registry in (REGISTRY, *more))
+
+
+def _tell_of_what_has_not_happened() -> None:
+    """A series that begins with its first event would hide just that one: Prometheus sees no rise in it."""
+    for state in ENDED:
+        JOBS_ENDED.labels(state.value)
+    for state, cause in (("lost", "lost"), ("lost", "lease"), ("lost", "stalled"), ("failed", "error")):
+        ATTEMPTS_ENDED.labels(state, cause)
 
 
 def _cause_of(attempt: Attempt) -> str:

@@ -43,6 +43,7 @@ class Settings:
     download: bool = False  # whether workers may fetch public data and weights
     ray_address: str = ""  # empty: a Ray of its own for each job; http://…: attempts run there, by Ray Jobs
     ray_code: str = "upload"  # how the workers' code reaches that cluster: with each job, or with its image
+    ray_driver_cpus: float = 0.0  # what the driver of an attempt reserves there; 0: it runs on the head
     lease_seconds: float = 60.0  # an attempt that is silent for so long is given up
     heartbeat_seconds: float = 10.0
     stall_seconds: float = 300.0  # no step and no batch for so long ends an attempt that still beats
@@ -85,6 +86,7 @@ class Settings:
             download=read("PURL_DOWNLOAD", cls.download, _switch),
             ray_address=read("PURL_RAY_ADDRESS", cls.ray_address, _ray_address),
             ray_code=read("PURL_RAY_CODE", cls.ray_code, _one_of("upload", "image")),
+            ray_driver_cpus=read("PURL_RAY_DRIVER_CPUS", cls.ray_driver_cpus, _some),
             lease_seconds=read("PURL_LEASE_SECONDS", cls.lease_seconds, _seconds),
             heartbeat_seconds=read("PURL_HEARTBEAT_SECONDS", cls.heartbeat_seconds, _seconds),
             stall_seconds=read("PURL_STALL_SECONDS", cls.stall_seconds, _seconds),
@@ -180,6 +182,10 @@ def _seconds(text: str) -> float:
 
 
 def _amount(text: str) -> float | None:
+    return _some(text)
+
+
+def _some(text: str) -> float:
     remedy = "use a number from 0 to 1000000"
     try:
         value = float(text)
