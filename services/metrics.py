@@ -102,8 +102,8 @@ def render(*more: CollectorRegistry) -> bytes:
 
 def _tell_of_what_has_not_happened() -> None:
     """A series that begins with its first event would hide just that one: Prometheus sees no rise in it."""
-    for state in ENDED:
-        JOBS_ENDED.labels(state.value)
+    for end in ENDED:
+        JOBS_ENDED.labels(end.value)
     for state, cause in (("lost", "lost"), ("lost", "lease"), ("lost", "stalled"), ("failed", "error")):
         ATTEMPTS_ENDED.labels(state, cause)
 
