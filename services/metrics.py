@@ -61,6 +61,8 @@ PASSES = Histogram(
 PASSES_FAILED = Counter("purl_dispatcher_passes_failed", "Those of them that failed in part", registry=REGISTRY)
 LAST_PASS = Gauge("purl_dispatcher_last_pass_timestamp_seconds", "When the last one ended", registry=REGISTRY)
 
+_WAITING = "purl.metrics"  # in a session's `info`: what counts once it commits
+
 # Causes of ours. An exception's cause is its code, and those are the workers' words: too many for a label.
 CAUSES = frozenset({"lost", "stalled", "drained", "timeout"})
 
@@ -117,4 +119,12 @@ def _cause_of(attempt: Attempt) -> str:
 
 
 def _when_committed(session: Session, count: Callable[[], None]) -> None:
-    event.listen(session, "after_commit", lambda _: count(), once=True)
+    session.info.setdefault(_WAITING, []).append(count)
+
+
+@event.listens_for(Session, "after_commit")
+def _count(session: Session) -> None:
+    # The end of a savepoint is no commit yet.
+    if not session.in_nested_transaction():
+        for count in session.info.pop(_WAITING, ()):
+            count()

@@ -146,6 +146,8 @@ def test_what_was_taken_back_does_not_count(bench: Bench, counted: Counted) -> N
 
     with suppress(KeyError), bench.db.write() as session:
         metrics.attempt_ended(session, worker.attempt)
+        with session.begin_nested():
+            session.flush()
         raise KeyError("something else in the transaction")
 
     assert counted("purl_attempts_ended_total", state="running", cause="none") == 0
