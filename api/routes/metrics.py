@@ -11,7 +11,12 @@ from services import metrics
 router = Router(tags=["health"])
 
 
-@router.get("/metrics", summary="Counters of this process and the state of the service, for Prometheus")
+@router.get(
+    "/metrics",
+    summary="Counters of this process and the state of the service, for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 def get_metrics(parts: PartsDep) -> Response:
     """Text in Prometheus' format. Counters are this process's own; gauges come from the database and are the same
     everywhere. A service that is open to others should keep this address to itself: see docs/operate.md."""
