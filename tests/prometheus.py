@@ -1,47 +1,18 @@
-"""Debian's Prometheus for tests: the one that is installed, or its package unpacked into a folder, without root."""
+"""A real Prometheus for tests, and what it knows."""
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
+from tests.debian import program
 from tests.waiting import wait_until
-
-PROGRAMS = Path(tempfile.gettempdir()) / "purl-tests-prometheus"
-
-
-def program(name: str) -> Path:
-    """`prometheus` or `promtool`; a test is left out where there is neither it nor a Debian to get it from."""
-    installed = shutil.which(name)
-    if installed:
-        return Path(installed)
-    unpacked = PROGRAMS / "usr/bin" / name
-    if not unpacked.exists():
-        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-            pytest.skip(f"{name} is not installed, and this is no Debian")
-        _unpack()
-    return unpacked
-
-
-def _unpack() -> None:
-    with tempfile.TemporaryDirectory(dir=PROGRAMS.parent) as folder:
-        got = subprocess.run(["apt-get", "download", "prometheus"], cwd=folder, capture_output=True, text=True)
-        packages = list(Path(folder).glob("prometheus_*.deb"))
-        if got.returncode != 0 or not packages:
-            pytest.skip(f"apt-get download prometheus: {got.stderr.strip()[-200:]}")
-        whole = Path(folder) / "whole"
-        subprocess.run(["dpkg-deb", "--extract", packages[0], whole], check=True)
-        if not PROGRAMS.exists():
-            whole.rename(PROGRAMS)
 
 
 @contextmanager
@@ -50,7 +21,7 @@ def prometheus(folder: Path, config: Path) -> Iterator[httpx.Client]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     command = [
-        str(program("prometheus")),
+        str(program("prometheus", package="prometheus")),
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",

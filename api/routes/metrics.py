@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Response
 
+from api import docs
 from api.deps import PartsDep
 from api.router import Router
 from services import metrics
@@ -15,7 +16,7 @@ router = Router(tags=["health"])
     "/metrics",
     summary="Counters of this process and the state of the service, for Prometheus",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={200: {"description": "in Prometheus' text format", "content": docs.TEXT}},
 )
 def get_metrics(parts: PartsDep) -> Response:
     """Text in Prometheus' format. Counters are this process's own; gauges come from the database and are the same

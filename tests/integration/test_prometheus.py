@@ -11,15 +11,18 @@ import yaml
 
 from services.telling import Pulse, telling
 from services.testing import settings_in
+from tests.debian import program
 from tests.integration.over_http import Service
-from tests.prometheus import ask, program, prometheus
+from tests.prometheus import ask, prometheus
 from tests.waiting import wait_until
 
 FILES = Path(__file__).parent.parent.parent / "deploy/prometheus"
 
 
 def promtool(*arguments: str) -> str:
-    said = subprocess.run([program("promtool"), *arguments], cwd=FILES, capture_output=True, text=True)
+    said = subprocess.run(
+        [program("promtool", package="prometheus"), *arguments], cwd=FILES, capture_output=True, text=True
+    )
     assert said.returncode == 0, said.stdout + said.stderr
     return said.stdout
 
