@@ -6,8 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -50,6 +53,15 @@ def test_a_manifest_is_valid_by_the_schema(name: str, document: dict[str, Any]) 
         assert document["apiVersion"] in ("ray.io/v1", "monitoring.coreos.com/v1"), name
         return
     kubernetes_validate.validate(document, KUBERNETES_VERSION, strict=True)
+
+
+def test_the_cluster_of_own_hosts_is_valid_by_rays_schema() -> None:
+    package = find_spec("ray")
+    assert package is not None
+    assert package.origin is not None
+    schema = json.loads((Path(package.origin).parent / "autoscaler/ray-schema.json").read_text())
+
+    jsonschema.validate(yaml.safe_load((DEPLOY / "ray/cluster.yaml").read_text()), schema)
 
 
 def test_no_container_may_be_more_than_it_has_to_be() -> None:
