@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from api import docs, errors
 from api.deps import Parts
 from api.hosts import OnlyOwnNames, names_of
+from api.observed import Observed
 from api.routes import (
     artifacts,
     attempts,
@@ -19,6 +20,7 @@ from api.routes import (
     jobs,
     logs,
     manual,
+    metrics,
     recipes,
     report,
     weights,
@@ -52,10 +54,26 @@ def create_app(db: Database, settings: Settings, store: Store, launcher: Launche
     errors.install(app)
     docs.install(app)
     app.state.routes = []
-    for part in (jobs, events, artifacts, report, logs, weights, catalog, recipes, health, manual, attempts, checks):
+    parts = (
+        jobs,
+        events,
+        artifacts,
+        report,
+        logs,
+        weights,
+        catalog,
+        recipes,
+        health,
+        metrics,
+        manual,
+        attempts,
+        checks,
+    )
+    for part in parts:
         app.include_router(part.router)
         app.state.routes += part.router.routes
     names = names_of(settings)
     if names is not None:
         app.add_middleware(OnlyOwnNames, names=names)
+    app.add_middleware(Observed)
     return app
