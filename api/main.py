@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from api import docs, errors
+from api.dashboard import pages
 from api.deps import Parts
 from api.hosts import OnlyOwnNames, names_of
 from api.routes import artifacts, attempts, catalog, checks, events, health, jobs, logs, manual, recipes, weights
@@ -39,7 +40,7 @@ def create_app(db: Database, settings: Settings, store: Store, launcher: Launche
     errors.install(app)
     docs.install(app)
     app.state.routes = []
-    for part in (jobs, events, artifacts, logs, weights, catalog, recipes, health, manual, attempts, checks):
+    for part in (jobs, events, artifacts, logs, weights, catalog, recipes, health, manual, attempts, checks, pages):
         app.include_router(part.router)
         app.state.routes += part.router.routes
     names = names_of(settings)
