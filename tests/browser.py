@@ -1,4 +1,4 @@
-"""A real browser, and the pictures that tests take of what it shows. `make test` installs chromium where it is missing."""
+"""A real browser, and the pictures that tests take of what it shows. `make browser` installs it."""
 
 from __future__ import annotations
 

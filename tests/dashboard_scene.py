@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import insert
+
 from purlkit.results import (
     CHECKPOINT,
     WEIGHTS,
@@ -22,6 +24,9 @@ from purlkit.results import (
     WeightsReport,
     WorkerEvent,
 )
+from services.ids import new_id
+from services.states import JobState
+from services.tables import Job
 from services.testing import a_blob, a_result
 from tests.integration.over_http import HttpWorker, Service
 
@@ -150,3 +155,12 @@ def _weights() -> WeightsReport:
         for name in LAYERS
     )
     return WeightsReport(method="lamp", layers=layers)
+
+
+def many_jobs(service: Service, like: str, count: int) -> None:
+    """As many more jobs as one that is there, paused so that nothing waits for them."""
+    with service.db.write() as session:
+        row = session.get_one(Job, like)
+        columns = {column.key: getattr(row, column.key) for column in Job.__table__.columns}
+        fresh = {**columns, "state": JobState.PAUSED}
+        session.execute(insert(Job), [{**fresh, "id": new_id("job")} for _ in range(count)])

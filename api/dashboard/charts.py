@@ -11,6 +11,8 @@ from purlkit.report.svg import Plot, Point, around
 from purlkit.results import Candidate
 from purlkit.spec import JobSpec
 
+SHARES = (0.0, 1.1)  # with room for the name of the axis above 100 %
+
 
 @dataclass(frozen=True, kw_only=True)
 class Walk:
@@ -23,19 +25,25 @@ class Walk:
     actions: tuple[int, ...]
 
 
+def _plane(x: Point, y: Point, title: str) -> Plot:
+    """As wide as it is shown on a desktop, two side by side: text keeps its size."""
+    return Plot(x, y, title, width=580, height=300)
+
+
 def learning(walks: Sequence[Walk], spec: JobSpec) -> list[Plot]:
     """How every episode of the search ended and what it earned, over all episodes that are to come."""
     if not walks:
         return []
     episodes, searches = spec.search.episodes, len(spec.sparsities)
     x = (0.0, float(max(episodes * searches, walks[-1].index + 1) + 1))
-    ends = Plot(x, (0, 1.02), "Accuracy and sparsity at the end of every episode, and how much was left to chance")
-    earned = Plot(x, around(walk.earned for walk in walks), "Return of every episode of the search", height=240)
+    says = "Accuracy and sparsity at the end of every episode, and how much was left to chance"
+    ends = _plane(x, SHARES, says)
+    earned = _plane(x, around(walk.earned for walk in walks), "Return of every episode of the search")
     agent = spec.search.agent
     for nth in range(searches):
         start = nth * episodes
         end = start + max(1.0, agent.exploration_fraction * episodes)
-        ends.shade(start, end, "exploring" if nth == 0 else "")
+        ends.shade(start, end, "")
         earned.shade(start, end, "")
         chance = [(start, 1.0), (end, agent.final_epsilon), (start + episodes, agent.final_epsilon)]
         ends.line(chance, "chance of a random cut" if nth == 0 else None, 2)
@@ -64,7 +72,7 @@ def policy(series: Mapping[str, Sequence[float]], unit: str) -> Plot | None:
         return None
     layers = max(map(len, series.values()))
     alphas = [alpha for row in series.values() for alpha in row]
-    plot = Plot((0.5, layers + 0.5), around([0.0, *alphas]), "Alpha of every layer")
+    plot = _plane((0.5, layers + 0.5), around([0.0, *alphas]), "Alpha of every layer")
     plot.axes("layer, in the network's order", f"alpha, {unit}")
     for style, (name, row) in enumerate(series.items()):
         points = [(float(nth), alpha) for nth, alpha in enumerate(row, start=1)]
@@ -78,7 +86,8 @@ def racing(rungs: Mapping[str, Sequence[Point]]) -> Plot | None:
     points = [point for row in rungs.values() for point in row]
     if not points:
         return None
-    plot = Plot(around(x for x, _ in points), around(y for _, y in points), "Accuracy of the candidates as they race")
+    x, y = around(x for x, _ in points), around(y for _, y in points)
+    plot = _plane(x, y, "Accuracy of the candidates as they race")
     plot.axes("epochs of fine-tuning", "accuracy, select split", percent, "{:g}".format)
     for style, (name, row) in enumerate(rungs.items()):
         plot.line(row, None, style)
@@ -90,7 +99,7 @@ def by_layer(candidates: Sequence[Candidate]) -> Plot | None:
     """What every candidate removed from every layer."""
     if not candidates or not candidates[0].layers:
         return None
-    plot = Plot((0.5, len(candidates[0].layers) + 0.5), (0, 1.02), "Sparsity of every layer, of all candidates")
+    plot = Plot((0.5, len(candidates[0].layers) + 0.5), SHARES, "Sparsity of every layer, of all candidates")
     plot.axes("layer, in the network's order", "sparsity", percent, "{:g}".format)
     for style, one in enumerate(candidates):
         points = [(float(nth), layer.sparsity) for nth, layer in enumerate(one.layers, start=1)]
@@ -106,7 +115,8 @@ def overlaid(curves: Mapping[str, Sequence[Point]], title: str, y_name: str) -> 
     if not points:
         return None
     shares = y_name != "return"
-    plot = Plot((0.0, max(x for x, _ in points) + 1), (0, 1.02) if shares else around(y for _, y in points), title)
+    y = SHARES if shares else around(y for _, y in points)
+    plot = _plane((0.0, max(x for x, _ in points) + 1), y, title)
     plot.axes("episode", y_name, percent if shares else "{:g}".format, "{:g}".format)
     for style, (name, row) in enumerate(curves.items()):
         plot.line(row, name if len(row) > 1 else None, style)

@@ -32,7 +32,7 @@ class Share:
 
     name: str
     taken: float
-    total: float | None  # None: not counted
+    total: float | None  # None: not counted; 0: nobody gives any out
 
 
 def of(parts: Parts) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from services.states import ENDED
 FEWEST, MOST = 2, 5
 
 # How a job is handled, not what it computes.
-_UNCOMPARED = ("name", "labels.")
+_UNCOMPARED = ("name", "labels")
 
 
 def of(parts: Parts, job_ids: Sequence[str]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from pydantic_core import PydanticUndefined
 from purlkit.spec import Dataset, FineTune, JobSpec, Model, Race, Resources, Retrain, Search, Targets, Training
 from purlkit.zoo import catalog
 
+_NAMES = "begin to type, and choose a name"
+
 Kind = Literal["text", "number", "shares", "choice", "switch", "several", "labels"]
 
 
@@ -49,8 +51,8 @@ def groups() -> list[Group]:
         Group(
             title="What to prune",
             fields=(
-                _field("/model/name", "Model", Model, list="models", value="digits-resnet"),
-                _field("/dataset/name", "Data set", Dataset, list="datasets", default="the model's own"),
+                _field("/model/name", "Model", Model, list="models", value="digits-resnet", help=_NAMES),
+                _field("/dataset/name", "Data set", Dataset, list="datasets", help=_NAMES, default="the model's own"),
                 _field("/targets/sparsity", "Sparsity", Targets, kind="shares", value="0.9"),
                 _field("/targets/accuracy", "Accuracy to keep", Targets, default="none asked for"),
                 _field("/targets/max_drop", "Accuracy that may be lost", Targets, default="none asked for"),
@@ -111,12 +113,11 @@ def _field(pointer: str, label: str, record: type[BaseModel], *, kind: Kind | No
         pointer=pointer,
         label=label,
         kind=kind or _kind(info.annotation, options),
-        help=info.description or "",
         choices=tuple((option, option) for option in options),
         chosen=(default,) if options else (),
         limits=_limits(info.metadata),
         integer=int in (info.annotation, *get_args(info.annotation)),
-        **{"default": default, **more},
+        **{"default": default, "help": info.description or "", **more},
     )
 
 

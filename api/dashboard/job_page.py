@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
@@ -17,10 +17,12 @@ from api.deps import Parts
 from api.represent import artifact_view
 from purlkit.report.charts import pareto
 from purlkit.report.svg import Plot
-from purlkit.results import WEIGHTS, Phase, Result
-from purlkit.spec import JobSpec
+from purlkit.results import WEIGHTS, ErrorReport, Phase, Progress, Result
+from purlkit.spec import JobSpec, Record
 from services import artifacts, jobs
 from services.tables import Job
+
+Known = TypeVar("Known", bound=Record)
 
 UNITS = {"std": "in standard deviations", "magnitude_target": "as a share of the layer"}
 
@@ -38,6 +40,8 @@ def of(parts: Parts, job_id: str) -> dict[str, Any]:
             "title": title_of(job),
             "seq": seq,
             "ended": job["state"] in ("succeeded", "failed", "cancelled"),
+            "progress": _read(Progress, row.progress),
+            "error": _read(ErrorReport, row.error),
             "phases": _phases(job),
             "moves": _moves(job),
             "happenings": history.latest(session, job_id),
@@ -51,17 +55,17 @@ def of(parts: Parts, job_id: str) -> dict[str, Any]:
 
 
 def spec_of(row: Job) -> JobSpec | None:
-    """None where another version of the program stored it."""
-    try:
-        return JobSpec.model_validate(row.spec)
-    except ValidationError:
-        return None
+    return _read(JobSpec, row.spec)
 
 
 def result_of(row: Job) -> Result | None:
+    return _read(Result, row.result)
+
+
+def _read(record: type[Known], stored: dict[str, Any] | None) -> Known | None:
     """None where there is none, or another version of the program stored it."""
     try:
-        return None if row.result is None else Result.model_validate(row.result)
+        return None if stored is None else record.model_validate(stored, strict=False)
     except ValidationError:
         return None
 

@@ -13,7 +13,7 @@ from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.ranges import matches
-from purlkit.report.charts import percent
+from purlkit.report.charts import percent, title_of
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -65,6 +65,7 @@ def _templates() -> Environment:
     )
     environment.filters |= {
         "percent": percent,
+        "candidate": title_of,
         "moment": moment,
         "duration": duration,
         "size": size,

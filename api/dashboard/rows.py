@@ -14,6 +14,7 @@ from purlkit.sentence import NAMES
 class Row:
     id: str
     title: str
+    of: str  # what it prunes, or the id where that is the title
     state: str
     requested: str | None
     model: str
@@ -33,16 +34,18 @@ def rows(views: Iterable[bytes]) -> list[Row]:
 
 
 def row(job: dict[str, Any]) -> Row:
-    targets, result = dig(job, "spec", "targets"), dig(job, "result")
+    model, target = str(dig(job, "spec", "model", "name") or ""), target_of(dig(job, "spec", "targets"))
+    result = dig(job, "result")
     labels = dig(job, "spec", "labels")
     runners = dig(job, "spec", "resources", "env_runners") or 1
     return Row(
         id=job["id"],
         title=title_of(job),
+        of=" at ".join(filter(None, (model, target))) if job["name"] else job["id"],
         state=job["state"],
         requested=job["requested"],
-        model=str(dig(job, "spec", "model", "name") or ""),
-        target=target_of(targets),
+        model=model,
+        target=target,
         labels=tuple(f"{key}: {value}" for key, value in labels.items()) if isinstance(labels, dict) else (),
         fraction=number(dig(job, "progress", "fraction")) if job["state"] == "running" else None,
         doing=_doing(job),
