@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 # What a run leaves for people to look at; git does not keep it.
 PICTURES = Path(__file__).parent.parent / "screenshots"
+
+# What is waited for takes a second; this has to outlast a machine that is busy with other things.
+DEADLINE_MS = 30_000
 
 SIZES = {"wide": (1280, 900), "phone": (390, 844)}
 
@@ -24,8 +27,10 @@ def chromium() -> Iterator[Browser]:
     if found is None:
         pytest.fail("chromium is missing: run `make browser`, or install your system's package of that name")
     with sync_playwright() as playwright:
-        # Its sandbox needs what a container does not give; the only pages here are ours.
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        expect.set_options(timeout=DEADLINE_MS)
+        # Its sandbox and its shared memory need what a container does not give; the only pages here are ours.
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
         try:
             yield browser
         finally:
@@ -43,7 +48,7 @@ def a_page(browser: Browser, url: str, *, size: str = "wide", dark: bool = False
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: _note(faults, message))
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(DEADLINE_MS)
     try:
         yield page
         assert faults == []

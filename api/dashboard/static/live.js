@@ -14,9 +14,13 @@ const PAUSE = 700;
 const RECONNECT = 2000;
 const GIVE_UP = 15000; // on one answer
 
+const isOver = () => !main.dataset.every;
+
 let drawing = null;
 let again = false;
 let due = null;
+let source = null;
+let seen = main.dataset.after;
 
 function say(text, kind = "") {
   if (status.textContent !== text) status.textContent = text;
@@ -85,30 +89,29 @@ export async function refresh() {
   } while (again);
 }
 
-const isOver = () => !main.dataset.every;
-
 function look() {
   clearTimeout(due);
-  if (!main.dataset.every) return;
+  if (isOver()) return;
   due = setTimeout(async () => {
     if (!document.hidden) await refresh();
     look();
   }, Number(main.dataset.every));
 }
 
-// The browser itself connects again, with Last-Event-ID; it gives up where the answer was no stream.
-function follow(after) {
-  const source = new EventSource(`${main.dataset.events}?after=${after}`);
-  let seen = after;
-  source.addEventListener("open", refresh);
-  source.addEventListener("error", () => {
-    if (source.readyState !== EventSource.CLOSED) return say("reconnecting…", "off");
-    refresh().then(() => {
-      if (!isOver()) setTimeout(() => follow(seen), RECONNECT);
-    });
+// The browser itself connects again, with Last-Event-ID; it gives up where the answer was no stream. It keeps few
+// connections to one host, so a tab that nobody sees has none.
+function follow() {
+  source?.close();
+  source = null;
+  if (!main.dataset.events || isOver() || document.hidden) return;
+  const ours = (source = new EventSource(`${main.dataset.events}?after=${seen}`));
+  ours.addEventListener("open", refresh);
+  ours.addEventListener("error", () => {
+    if (ours.readyState !== EventSource.CLOSED) return say("reconnecting…", "off");
+    refresh().then(() => setTimeout(() => ours === source && follow(), RECONNECT));
   });
   for (const type of EVENTS) {
-    source.addEventListener(type, (event) => {
+    ours.addEventListener(type, (event) => {
       seen = event.lastEventId;
       refresh();
     });
@@ -136,10 +139,11 @@ document.addEventListener("click", (event) => {
   if (button) move(button);
 });
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && main.dataset.every) refresh();
+  if (!document.hidden && !isOver()) refresh();
+  follow();
 });
 addEventListener("online", refresh);
 
-if (main.dataset.events && main.dataset.every) follow(main.dataset.after);
+follow();
 look();
-if (main.dataset.every) say("live", "on");
+if (!isOver()) say("live", "on");
