@@ -20,6 +20,9 @@ let key = { of: "", value: "" };
 
 function spec() {
   const said = gather(form);
+  const none = weights.value === "uploaded" && !sha256.value.trim();
+  document.getElementById("weights-error").textContent = none ? "Choose a file, or give the sha256 of an upload." : "";
+  if (none) return null;
   if (weights.value !== "train") {
     set(said, "/model/weights", weights.value === "pretrained" ? "pretrained" : { sha256: sha256.value.trim() });
   }
