@@ -92,6 +92,7 @@ def _differing(settings: Sequence[dict[str, str]]) -> list[tuple[str, list[str]]
 def _same(said: str) -> object:
     """0.9 and 0.90, 1 and 1.0 are no difference."""
     try:
-        return number(json.loads(said)) or said
+        value = number(json.loads(said))
     except ValueError:
         return said
+    return said if value is None else value

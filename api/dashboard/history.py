@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,11 +79,14 @@ def latest(session: Session, job_id: str) -> list[Happening]:
 
 
 def rungs(session: Session, job_id: str) -> list[Rung]:
-    """An attempt that goes on with a race tells some of it again: the latest word on each rung counts."""
     told = (Event.job_id == job_id, Event.type == "rung")
-    query = select(Event.data).where(*told).order_by(Event.seq.desc()).limit(RACE_EVENTS)
+    return rungs_of(session.scalars(select(Event.data).where(*told).order_by(Event.seq.desc()).limit(RACE_EVENTS)))
+
+
+def rungs_of(latest_first: Iterable[dict[str, Any]]) -> list[Rung]:
+    """An attempt that goes on with a race tells some of it again: the latest word on each rung counts."""
     found: dict[tuple[float, int], Rung] = {}
-    for data in session.scalars(query):
+    for data in latest_first:
         rung = _rung(data)
         if rung is not None:
             found.setdefault((rung.target, rung.epochs), rung)

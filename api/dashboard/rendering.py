@@ -84,10 +84,7 @@ def moment(said: str | datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """
-    >>> duration(4.2), duration(75), duration(7260), duration(200_000)
-    ('4 s', '1 min 15 s', '2 h 1 min', '2 d 7 h')
-    """
+    """In the two largest units."""
     whole = round(seconds)
     units = (("d", whole // 86_400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
     first = next((place for place, (_, count) in enumerate(units) if count), len(units) - 1)
@@ -95,10 +92,6 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """
-    >>> size(999), size(75_300), size(2**31)
-    ('999 B', '75.3 kB', '2.15 GB')
-    """
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 1000)):
         if count >= factor:
             return f"{count / factor:.3g} {unit}"
