@@ -6,6 +6,8 @@ Pictures of every page are left in screenshots/ for people to look at.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -190,3 +192,21 @@ def test_with_ten_thousand_jobs_the_first_paint_is_there_within_a_second(
 
     assert painted < 1000, f"{painted:.0f} ms"
     print(f"first contentful paint with 10,000 jobs: {painted:.0f} ms")
+
+
+def test_after_a_restart_of_the_service_a_page_is_right_again(browser: Browser, tmp_path: Path) -> None:
+    with ExitStack() as watching:
+        with serving(tmp_path, PURL_MAX_RUNNING="10") as service:
+            scene, port = populate(service), str(service.http.base_url.port)
+            page = watching.enter_context(a_page(browser, service.url))
+            page.goto(f"/ui/jobs/{scene.running}")
+            page.evaluate("globalThis.same = true")
+            expect(page.locator("#live")).to_have_text("live")
+        expect(page.locator("#live")).to_have_text("reconnecting…")
+
+        with serving(tmp_path, PURL_MAX_RUNNING="10", PURL_PORT=port):
+            scene.worker.say(walk(17, of=40))
+
+            expect(page.get_by_text("episode 18: accuracy")).to_be_visible()
+            expect(page.locator("#live")).to_have_text("live")
+            assert page.evaluate("globalThis.same"), "the page was loaded again"
