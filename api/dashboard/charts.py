@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from purlkit import published
-from purlkit.report.charts import Published, percent, title_of
+from purlkit.report.charts import Published, pareto, percent, title_of
 from purlkit.report.svg import Plot, Point, around
-from purlkit.results import Candidate
+from purlkit.results import Candidate, Result
 from purlkit.spec import JobSpec
 
 SHARES = (0.0, 1.1)  # with room for the name of the axis above 100 %
@@ -125,9 +125,16 @@ def overlaid(curves: Mapping[str, Sequence[Point]], title: str, y_name: str) -> 
     return plot
 
 
+def front(result: Result, spec: JobSpec) -> Plot:
+    """Accuracy over sparsity of all candidates, beside the papers' numbers."""
+    return pareto(result.candidates, result.accuracy.dense, published_of(spec))
+
+
 def published_of(spec: JobSpec) -> list[Published]:
     """What the papers report of this network on these data."""
-    found = published.find(model=spec.model.name, data=spec.data.name)
+    if spec.dataset is None:
+        return []
+    found = published.find(model=spec.model.name, data=spec.dataset.name)
     return [
         Published(
             sparsity=one.sparsity / 100,

@@ -15,7 +15,6 @@ from api.dashboard.charts import Walk
 from api.dashboard.rows import title_of
 from api.deps import Parts
 from api.represent import artifact_view
-from purlkit.report.charts import pareto
 from purlkit.report.svg import Plot
 from purlkit.results import WEIGHTS, ErrorReport, Phase, Progress, Result
 from purlkit.spec import JobSpec, Record
@@ -148,11 +147,10 @@ def _outcome(row: Job) -> dict[str, Any]:
     result, spec = result_of(row), spec_of(row)
     if result is None or spec is None or not result.candidates:
         return {"result": None, "front": None, "layers": []}
-    published = charts.published_of(spec) if spec.dataset else []
     points = [point.target for point in result.points]
     raced = [(target, [one for one in result.candidates if one.target == target]) for target in points]
     return {
         "result": result,
-        "front": pareto(result.candidates, result.accuracy.dense, published),
+        "front": charts.front(result, spec),
         "layers": [(target, charts.by_layer(held), held) for target, held in raced if held],
     }

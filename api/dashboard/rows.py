@@ -10,6 +10,9 @@ from typing import Any
 from purlkit.sentence import NAMES
 
 
+OTHER_TARGETS = {"flops": "the multiply-adds"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     id: str
@@ -73,7 +76,7 @@ def target_of(targets: Any) -> str:
         values = given if isinstance(given, list) else [given]
         if name not in ("accuracy", "max_drop") and values and all(number(value) is not None for value in values):
             said = ", ".join(f"{100 * value:.4g} %" for value in values)
-            return said if name == "sparsity" else f"{said} {name}"
+            return said if name == "sparsity" else f"{said} of {OTHER_TARGETS.get(name, name)}"
     return ""
 
 

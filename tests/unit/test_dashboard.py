@@ -29,7 +29,7 @@ def test_sizes(count: int, said: str) -> None:
 def test_a_target_is_named_by_what_it_is_a_share_of() -> None:
     assert target_of({"sparsity": 0.9, "accuracy": 0.95}) == "90 %"
     assert target_of({"sparsity": [0.5, 0.875]}) == "50 %, 87.5 %"
-    assert target_of({"sparsity": None, "flops": 0.4}) == "40 % flops"
+    assert target_of({"sparsity": None, "flops": 0.4}) == "40 % of the multiply-adds"
     assert target_of("another version's") == ""
 
 
