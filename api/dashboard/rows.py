@@ -9,7 +9,6 @@ from typing import Any
 
 from purlkit.sentence import NAMES
 
-
 OTHER_TARGETS = {"flops": "the multiply-adds"}
 
 
