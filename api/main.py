@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from api import docs, errors
+from api.dashboard import pages
 from api.deps import Parts
 from api.hosts import OnlyOwnNames, names_of
 from api.observed import Observed
@@ -68,6 +69,7 @@ def create_app(db: Database, settings: Settings, store: Store, launcher: Launche
         manual,
         attempts,
         checks,
+        pages,
     )
     for part in parts:
         app.include_router(part.router)
