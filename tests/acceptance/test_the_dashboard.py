@@ -1,4 +1,4 @@
-"""A job from the form to the download, watched in a real browser, with the API killed in the middle."""
+"""A job from the form to the download, watched in a real browser, with the API killed in the middle of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from playwright.sync_api import Page, expect
 from tests.acceptance.running import JOB_SECONDS, RunningService, serving
 from tests.browser import a_page, chromium, picture
 
-pytestmark = pytest.mark.acceptance
+# `make test` watches a told search and a restart in tests/integration/test_dashboard_browser.py.
+pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 
 # Beside what the form's own fields say.
 REST = {
