@@ -10,7 +10,6 @@ from api.dashboard.rows import rows
 from api.deps import Parts
 from api.represent import moment
 from services import overview, scheduling
-from services.database import clock
 from services.scheduling import PRESENT_MS
 from services.states import JobState
 
@@ -38,8 +37,8 @@ class Share:
 def of(parts: Parts) -> dict[str, Any]:
     """The template's values."""
     with parts.db.read() as session:
-        now = clock(session)
-        total, running = scheduling.given_out(session), scheduling.running_now(session)
+        now, total = scheduling.given_out(session)
+        running = scheduling.running_now(session)
         taken = {
             "attempts": float(len(running)),
             "cpus": sum(one.takes.cpus for one in running),
