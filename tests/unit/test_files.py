@@ -149,6 +149,18 @@ def test_a_bomb_costs_no_memory(header: object, error: type[Exception], tmp_path
         tracemalloc.stop()
 
 
+def test_a_gzipped_file_that_fits_is_held_twice_beside_its_tensors(tmp_path: Path) -> None:
+    model = nn.Linear(1024, 1024, bias=False)
+    path = write_gz(tmp_path, gzip.compress(content_of(model), 1))
+
+    tracemalloc.start()
+    try:
+        checkpoint.load(path, model)
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * model.weight.nbytes
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_plain_file_that_does_not_fit_is_refused_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     checkpoint.write(path, nn.Linear(512, 2048), metadata={})
