@@ -78,7 +78,7 @@ def read_compressed(path: Path, accept: Accept) -> tuple[dict[str, Tensor], dict
             stream = Inflated(raw)
             header = read_header(stream)
             accept(header)
-            stream.inflate(max(tensor.end for tensor in header.values()))
+            stream.read(max(tensor.end for tensor in header.values()))
             stream.expect_end()
     except OSError as error:
         raise _unreadable() from error

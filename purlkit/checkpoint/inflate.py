@@ -21,13 +21,7 @@ class Inflated:
 
     def read(self, size: int) -> bytes:
         """Up to so many bytes: fewer only where the member ends or is cut off."""
-        begin = len(self.content)
-        self.inflate(size)
-        return bytes(self.content[begin:])
-
-    def inflate(self, size: int) -> None:
-        """The same, into `content` alone: what is large is not copied only to be dropped."""
-        end = len(self.content) + size
+        begin, end = len(self.content), len(self.content) + size
         try:
             while len(self.content) < end and not self._inflater.eof:
                 packed = self._inflater.unconsumed_tail or self._file.read(_CHUNK)
@@ -37,6 +31,7 @@ class Inflated:
                 self.content += piece
         except zlib.error:
             _refuse("it is damaged, or of another kind")
+        return bytes(self.content[begin:])
 
     def expect_end(self) -> None:
         """Raises unless the member ends here with the right checksum, and the file with it."""
