@@ -21,6 +21,7 @@ from services import artifacts, attempts, logs, scheduling
 from services.artifacts import Blob, Store, open_store
 from services.attempts import Claim
 from services.attempts.endings import Cause
+from services.cleaning import Cleaner
 from services.database import Database, clock
 from services.errors import BadSetting, StoreFull, StoreUnavailable
 from services.ids import new_id
@@ -28,7 +29,6 @@ from services.launch import Handle, Launcher, launcher_for
 from services.patience import noting, pause, tell, wait_for
 from services.settings import Settings
 from services.stopping import PARENT_FD, Stop
-from services.sweep import Sweeper
 from services.tables import Attempt
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Dispatcher:
         # The logs of attempts lie below the data folder: who has another one can't keep them.
         self._place = f"{launcher.place} {settings.data_dir}"
         self._announced_at = -inf
-        self._sweeper = Sweeper(db, store, settings)
+        self._cleaner = Cleaner(db, store, settings)
 
     def run(self, stop: Stop) -> bool:
         """Until asked to stop, then the drain; whether that left nothing behind."""
@@ -94,7 +94,7 @@ class Dispatcher:
         self._clear_up(errors)
         with noting(errors):
             self._fill()
-        self._sweeper.now_and_then()
+        self._cleaner.now_and_then()
         if errors:
             raise ExceptionGroup("a pass of the dispatcher failed in part", errors)
 

@@ -258,4 +258,4 @@ def delete_job(job_id: str, parts: PartsDep) -> None:
     try:
         artifacts.remove_unnamed(parts.db, parts.store, named)
     except StoreUnavailable:
-        log.warning("the store fails: the sweeper will remove the bytes of %s", job_id)
+        log.warning("the store fails: the cleaner will remove the bytes of %s", job_id)

@@ -1,4 +1,4 @@
-"""The sweeper, on both stores: what nobody names goes, what anybody names stays, whoever else is at work."""
+"""The cleaner, on both stores: what nobody names goes, what anybody names stays, whoever else is at work."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from purlkit.results import Finish, Outcome
 from services import artifacts, attempts, checks, jobs
 from services.artifacts import Blob, blobs
 from services.artifacts.blobs import NAMING
+from services.cleaning import DAY_MS, KEEP_CHECKS_MS, Cleaned, clean
 from services.errors import NotFound, SweptMeanwhile
 from services.ids import new_id
 from services.states import AttemptState
-from services.sweep import DAY_MS, KEEP_CHECKS_MS, Swept, sweep
 from services.tables import Attempt, Base, Check, Job, SavedBlob, StoredBlob
 from services.testing import FakeLauncher, FakeWorker, a_spec
 from tests.bench import Bench
@@ -53,8 +53,8 @@ class Yard:
             session.execute(update(Job).values(finished_at=Job.finished_at - LONG_AGO))
             session.execute(update(Check).values(expires_at=Check.expires_at - LONG_AGO))
 
-    def sweep(self, **settings: float) -> Swept:
-        return sweep(self.bench.db, self.shelf.store, replace(self.bench.settings, **settings))
+    def clean(self, **settings: float) -> Cleaned:
+        return clean(self.bench.db, self.shelf.store, replace(self.bench.settings, **settings))
 
     def holds(self, data: bytes) -> bool:
         return sha256_of(data) in self.shelf.names()
@@ -71,16 +71,16 @@ def test_of_saved_work_the_latest_stays_and_what_it_replaced_goes(yard: Yard) ->
         yard.save(worker, "search", f"after {number}".encode())
     yard.pass_time()
 
-    swept = yard.sweep()
+    cleaned = yard.clean()
 
-    assert swept.blobs == 2
+    assert cleaned.blobs == 2
     assert yard.shelf.names() == [sha256_of(b"after 2")]
 
 
 def test_what_was_sent_just_now_is_left_alone(yard: Yard) -> None:
     yard.keep(b"on its way to a row")
 
-    assert yard.sweep().blobs == 0
+    assert yard.clean().blobs == 0
     assert yard.holds(b"on its way to a row")
 
 
@@ -91,7 +91,7 @@ def test_bytes_that_somebody_else_names_as_well_stay(yard: Yard) -> None:
     one.fail()
     yard.pass_time()
 
-    yard.sweep()
+    yard.clean()
 
     assert yard.holds(b"the same network")
 
@@ -104,7 +104,7 @@ def test_the_saved_work_of_an_ended_job_is_freed_and_of_a_waiting_one_is_not(yar
     waiting.leave(Outcome.DRAINED)
     yard.pass_time()
 
-    yard.sweep()
+    yard.clean()
 
     assert (yard.holds(b"of the ended"), yard.holds(b"of the waiting")) == (False, True)
 
@@ -118,7 +118,7 @@ def test_what_an_attempt_never_published_goes_after_its_end_and_the_published_st
     yard.bench.rescue(lost)
     yard.pass_time()
 
-    assert yard.sweep().staged == 1
+    assert yard.clean().staged == 1
 
     assert (yard.holds(b"half a result"), yard.holds(b"the pruned network")) == (False, True)
 
@@ -128,10 +128,10 @@ def test_bytes_that_never_got_a_row_are_found_in_the_store(yard: Yard) -> None:
     with yard.shelf.store.begin() as writer:
         writer.write(b"an orphan")
         yard.shelf.age(writer.commit().sha256, 2 * 86_400)
-    yard.sweep()
+    yard.clean()
     yard.pass_time()
 
-    yard.sweep()
+    yard.clean()
 
     assert not yard.holds(b"an orphan")
 
@@ -140,7 +140,7 @@ def test_a_file_that_is_not_ours_is_never_touched(yard: Yard) -> None:
     for name in ("README", "zz/notes.txt"):
         yard.shelf.put_beside(name)
 
-    yard.sweep(sweep_grace_seconds=0.0)
+    yard.clean(clean_grace_seconds=0.0)
 
     assert yard.shelf.names() == ["README", "notes.txt"]
 
@@ -152,9 +152,9 @@ def test_old_jobs_go_if_the_settings_say_so_and_only_ended_ones(yard: Yard) -> N
     yard.bench.pause(paused)
     yard.pass_time()
 
-    assert yard.sweep().jobs == 0
-    assert yard.sweep(keep_days=30.0).jobs == 0
-    assert yard.sweep(keep_days=5.0).jobs == 1
+    assert yard.clean().jobs == 0
+    assert yard.clean(keep_days=30.0).jobs == 0
+    assert yard.clean(keep_days=5.0).jobs == 1
 
     with yard.bench.db.read() as session:
         assert list(session.scalars(select(Job.id))) == [paused]
@@ -167,7 +167,7 @@ def test_answers_to_old_dry_runs_go(yard: Yard) -> None:
     assert KEEP_CHECKS_MS < LONG_AGO
     yard.pass_time()
 
-    assert yard.sweep().checks == 1
+    assert yard.clean().checks == 1
 
 
 def test_logs_go_with_what_wrote_them_and_others_stay(yard: Yard) -> None:
@@ -182,21 +182,21 @@ def test_logs_go_with_what_wrote_them_and_others_stay(yard: Yard) -> None:
     for name in [*names, "operator"]:
         (logs / f"{name}.log").write_text("said")
 
-    assert yard.sweep().logs == 0, "they are fresh"
-    assert yard.sweep(sweep_grace_seconds=0.0).logs == 3
+    assert yard.clean().logs == 0, "they are fresh"
+    assert yard.clean(clean_grace_seconds=0.0).logs == 3
 
     left = {path.stem for path in logs.iterdir()}
     assert left == {live.claim.attempt_id, unseen.claim.attempt_id, "operator"}
 
 
-def test_every_column_that_names_stored_bytes_is_known_to_the_sweeper() -> None:
+def test_every_column_that_names_stored_bytes_is_known_to_the_cleaner() -> None:
     columns = {str(table.c.sha256) for table in Base.metadata.tables.values() if "sha256" in table.c}
 
     assert columns - {"blobs.sha256"} == {str(column.property.columns[0]) for column in NAMING}
 
 
 class TestAMeeting:
-    """Bytes that have lain unnamed for long are sent again, just as the sweeper comes for them."""
+    """Bytes that have lain unnamed for long are sent again, just as the cleaner comes for them."""
 
     DATA = b"the same bytes again"
 
@@ -207,16 +207,16 @@ class TestAMeeting:
         return sha256
 
     @pytest.mark.usefixtures("old")
-    def test_sent_again_before_the_sweeper_looks_they_are_fresh(self, yard: Yard) -> None:
+    def test_sent_again_before_the_cleaner_looks_they_are_fresh(self, yard: Yard) -> None:
         worker = yard.bench.running()
         yard.keep(self.DATA)
 
-        assert yard.sweep().blobs == 0
+        assert yard.clean().blobs == 0
 
         worker.save("search", self.DATA)
         assert yard.holds(self.DATA)
 
-    def test_named_before_the_sweeper_gets_there_they_stay(self, yard: Yard, old: str) -> None:
+    def test_named_before_the_cleaner_gets_there_they_stay(self, yard: Yard, old: str) -> None:
         with yard.bench.db.read() as session:
             doomed = blobs.unnamed(session, idle_ms=0)
         worker = yard.bench.running()
@@ -243,14 +243,14 @@ class TestAMeeting:
         contents = [f"content {number}".encode() for number in range(3)]
         done = threading.Event()
 
-        def sweep_on() -> None:
+        def clean_on() -> None:
             while not done.is_set():
                 artifacts.remove_unnamed(yard.bench.db, yard.shelf.store, map(sha256_of, contents), idle_ms=100)
 
-        sweepers = [threading.Thread(target=sweep_on) for _ in range(2)]
+        cleaners = [threading.Thread(target=clean_on) for _ in range(2)]
         worker = yard.bench.running()
-        for sweeper in sweepers:
-            sweeper.start()
+        for cleaner in cleaners:
+            cleaner.start()
         refused = 0
         try:
             for turn in range(15):
@@ -265,8 +265,8 @@ class TestAMeeting:
                 assert yard.holds(data), "a row names it"
         finally:
             done.set()
-            for sweeper in sweepers:
-                sweeper.join()
+            for cleaner in cleaners:
+                cleaner.join()
 
         with yard.bench.db.read() as session:
             for named in session.scalars(select(SavedBlob.sha256)):
@@ -301,8 +301,8 @@ class TestDeletedJobs:
         assert worker.attempt.state is AttemptState.RUNNING
 
 
-def test_the_dispatcher_sweeps_now_and_then(bench: Bench, tmp_path: Path) -> None:
-    scene = Scene(bench, FakeLauncher(), PURL_SWEEP_SECONDS="0.01", PURL_SWEEP_GRACE_SECONDS="0.01")
+def test_the_dispatcher_cleans_now_and_then(bench: Bench, tmp_path: Path) -> None:
+    scene = Scene(bench, FakeLauncher(), PURL_CLEAN_SECONDS="0.01", PURL_CLEAN_GRACE_SECONDS="0.01")
     with bench.store.begin() as writer:
         writer.write(b"nobody's")
         sha256 = artifacts.keep(bench.db, writer).sha256
@@ -328,22 +328,22 @@ def test_the_dispatcher_ends_the_processes_of_a_deleted_job(bench: Bench) -> Non
         assert attempts.leftovers(session) == []
 
 
-def test_an_operator_sweeps_by_hand(bench: Bench) -> None:
+def test_an_operator_cleans_by_hand(bench: Bench) -> None:
     worker = bench.running()
     with bench.store.begin() as writer:
         writer.write(b"nobody's")
         sha256 = artifacts.keep(bench.db, writer).sha256
-    environ = {**bench.environ, "PURL_SWEEP_GRACE_SECONDS": "0.001"}
+    environ = {**bench.environ, "PURL_CLEAN_GRACE_SECONDS": "0.001"}
 
     said = subprocess.run(
-        [sys.executable, "-m", "services", "sweep"],
+        [sys.executable, "-m", "services", "clean"],
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
 
-    assert said == "swept: blobs 1\n"
+    assert said == "cleaned: blobs 1\n"
     with pytest.raises(NotFound):
         bench.store.open(sha256)
     assert worker.beat() == "continue"
