@@ -9,7 +9,20 @@ from fastapi import FastAPI
 from api import docs, errors
 from api.deps import Parts
 from api.hosts import OnlyOwnNames, names_of
-from api.routes import artifacts, attempts, catalog, checks, events, health, jobs, logs, manual, recipes, weights
+from api.routes import (
+    artifacts,
+    attempts,
+    catalog,
+    checks,
+    events,
+    health,
+    jobs,
+    logs,
+    manual,
+    recipes,
+    sweeps,
+    weights,
+)
 from services.artifacts import Store
 from services.database import Database
 from services.launch import Launcher
@@ -39,7 +52,7 @@ def create_app(db: Database, settings: Settings, store: Store, launcher: Launche
     errors.install(app)
     docs.install(app)
     app.state.routes = []
-    for part in (jobs, events, artifacts, logs, weights, catalog, recipes, health, manual, attempts, checks):
+    for part in (jobs, sweeps, events, artifacts, logs, weights, catalog, recipes, health, manual, attempts, checks):
         app.include_router(part.router)
         app.state.routes += part.router.routes
     names = names_of(settings)

@@ -25,6 +25,7 @@ class Filter:
 
     state: JobState | None = None
     model: str | None = None
+    sweep: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     created_after: int | None = None
     created_before: int | None = None
@@ -67,6 +68,8 @@ def query(chosen: Filter, *, limit: int, after: str | None) -> Select[str, int, 
         found = found.where(Job.state == chosen.state)
     if chosen.model is not None:
         found = found.where(Job.model == chosen.model)
+    if chosen.sweep is not None:
+        found = found.where(Job.sweep_id == chosen.sweep)
     if chosen.created_after is not None:
         earliest = first_id_at("job", chosen.created_after - CLOCKS_APART_MS)
         found = found.where(position >= earliest, Job.created_at >= chosen.created_after)

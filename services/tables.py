@@ -64,6 +64,7 @@ class Job(Base):
         # Lists are in the order of ids, so each filter's index ends with it.
         Index("ix_jobs_state_id", "state", "id"),
         Index("ix_jobs_model_id", "model", "id"),
+        Index("ix_jobs_sweep_id_id", "sweep_id", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -74,6 +75,8 @@ class Job(Base):
     spec: Mapped[Json]
     model: Mapped[str] = mapped_column(String(100))  # its name, out of the spec
     parent: Mapped[str | None] = mapped_column(String(40))  # the job that this one retries; it may be deleted by now
+    sweep_id: Mapped[str | None] = mapped_column(String(40))
+    sweep_point: Mapped[Json | None]  # what sets the job apart from the others of its sweep
     fingerprint: Mapped[str] = mapped_column(String(64), index=True)
     priority: Mapped[int]
     timeout_seconds: Mapped[float | None]
@@ -95,6 +98,17 @@ class Job(Base):
 
     # Two writers that read the same version can't both win, whatever the database's locks allow.
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012, SQLAlchemy declares it an instance's
+
+
+class Sweep(Base):
+    """Many jobs that one request made. It goes with the last of them."""
+
+    __tablename__ = "sweeps"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str | None] = mapped_column(Text)
+    spec: Mapped[Json]
+    created_at: Mapped[int]
 
 
 class JobLabel(Base):
