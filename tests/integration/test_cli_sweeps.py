@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from purlkit.cli.ablate import NAIVE
 from purlkit.cli.output import Exit
@@ -62,7 +63,7 @@ def test_ablate_prints_seven_rows_beside_the_papers(service: Service, purl: Purl
 
     table = purl("ablate", "--of", sweep_id, "--no-wait").output
 
-    lines = {line.split("  ")[0].strip(): line for line in table.splitlines() if " of " in line}
+    lines = {line.split("  ")[0].strip(): line for line in table.splitlines() if re.search(r"\d of \d", line)}
     assert len(lines) == 8
     # By hand: 0.5 and 0.7 have the mean 0.6; their sample deviation is 0.1 * sqrt(2), over sqrt(2) seeds 0.1.
     first = lines["sparse rewards, 3-number state, step 0.1"]
