@@ -7,8 +7,10 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from api import docs, errors
+from api.dashboard import pages
 from api.deps import Parts
 from api.hosts import OnlyOwnNames, names_of
+from api.observed import Observed
 from api.routes import (
     artifacts,
     attempts,
@@ -19,7 +21,9 @@ from api.routes import (
     jobs,
     logs,
     manual,
+    metrics,
     recipes,
+    report,
     sweeps,
     weights,
 )
@@ -52,10 +56,28 @@ def create_app(db: Database, settings: Settings, store: Store, launcher: Launche
     errors.install(app)
     docs.install(app)
     app.state.routes = []
-    for part in (jobs, sweeps, events, artifacts, logs, weights, catalog, recipes, health, manual, attempts, checks):
+    parts = (
+        jobs,
+        sweeps,
+        events,
+        artifacts,
+        report,
+        logs,
+        weights,
+        catalog,
+        recipes,
+        health,
+        metrics,
+        manual,
+        attempts,
+        checks,
+        pages,
+    )
+    for part in parts:
         app.include_router(part.router)
         app.state.routes += part.router.routes
     names = names_of(settings)
     if names is not None:
         app.add_middleware(OnlyOwnNames, names=names)
+    app.add_middleware(Observed)
     return app

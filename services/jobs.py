@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from purlkit.errors import InvalidSpec, MissingWeights
-from purlkit.spec import JobSpec, Uploaded
+from purlkit.spec import JobSpec
 from services import events, quotas, weights
 from services.database import clock
 from services.errors import IdempotencyMismatch, IllegalMove, NotFound
@@ -167,23 +167,19 @@ def delete(session: Session, job_id: str) -> list[str]:
         session.add(Leftover(attempt_id=attempt.id, handle=attempt.handle))
     named = [*session.scalars(select(Artifact.sha256).where(Artifact.job_id == job.id))]
     named += session.scalars(select(SavedBlob.sha256).where(SavedBlob.job_id == job.id))
+    weights.let_go(session, job.id)
     session.flush()
     session.delete(job)
     session.flush()
-    if (
-        job.sweep_id is not None
-        and session.scalars(select(Job.id).where(Job.sweep_id == job.sweep_id).limit(1)).first() is None
-    ):
-        session.execute(sql_delete(Sweep).where(Sweep.id == job.sweep_id))
+    if job.sweep_id is not None:
+        others = exists().where(Job.sweep_id == job.sweep_id)
+        session.execute(sql_delete(Sweep).where(Sweep.id == job.sweep_id, ~others))
     return sorted(set(named))
 
 
 def _insert(session: Session, spec: JobSpec, parent: str | None, member: Member | None) -> Job:
-    chosen = spec.model.weights
-    if isinstance(chosen, Uploaded) and weights.find(session, chosen.sha256) is None:
-        raise MissingWeights(
-            "these weights were never uploaded here", at="/model/weights/sha256", remedy="POST /weights first"
-        )
+    if not weights.hold(session, spec):
+        raise MissingWeights("these weights are not here", at="/model/weights/sha256", remedy="POST /weights first")
     now = clock(session)
     job = Job(
         id=new_id("job"),
@@ -206,7 +202,7 @@ def _insert(session: Session, spec: JobSpec, parent: str | None, member: Member 
     session.add(job)
     session.flush()
     session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in spec.labels.items())
-    events.append(session, job.id, "state", {"state": job.state.value, "before": None, "reason": None})
+    events.first(session, job.id, "state", {"state": job.state.value, "before": None, "reason": None}, now)
     return job
 
 

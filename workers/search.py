@@ -24,7 +24,8 @@ from purlkit.spec import JobSpec, Search
 from purlkit.training.data import subset
 from purlkit.zoo import datasets, models
 from workers import searchstate
-from workers.dqn import PurlDQN, dqn_config
+from workers.dqn import PurlDQN
+from workers.dqn_config import dqn_config
 from workers.pulse import Pulse
 from workers.stages import Stage
 
@@ -93,6 +94,7 @@ def make_env(config: Any) -> gymnasium.Env[Any, Any]:
         search=search,
         target_accuracy=config["target_accuracy"],
         target_sparsity=config["target_sparsity"],
+        goal=spec.goal,
         mask=Mask(keep),
         retrain_seed=0,  # every episode brings its own
         cache_bytes=spec.resources.cache_bytes,

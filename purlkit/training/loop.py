@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from purlkit.errors import Diverged
+from purlkit.errors import Diverged, InvalidSpec
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.seeds import derive
@@ -62,7 +62,13 @@ def train(
     mask = mask or Mask.dense(layers)
     mask.apply(layers)
     hold = mask.holder(layers)
-    optimizer = _optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], training)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        remedy = "call requires_grad_(True) on it, or on the part to train"
+        raise InvalidSpec(
+            "every parameter of the network is frozen, so there is nothing to train", at=at, remedy=remedy
+        )
+    optimizer = _optimizer(parameters, training)
     order = torch.Generator().manual_seed(seed)
     per_epoch = steps_per_epoch(len(images), training.batch_size)
     steps = training.epochs * per_epoch
@@ -86,7 +92,8 @@ def train(
                 for batch in batches(images, training.batch_size, order, share=share, skip=skip):
                     optimizer.param_groups[0]["lr"] = cosine(training.learning_rate, step, steps)
                     optimizer.zero_grad()
-                    loss = _loss(learner(batch.x), batch.y, training, share, _whole(len(images), per_epoch, step))
+                    with products_in(training.precision, images.device):
+                        loss = _loss(learner(batch.x), batch.y, training, share, _whole(len(images), per_epoch, step))
                     loss.backward()
                     hold()
                     optimizer.step()
@@ -98,11 +105,10 @@ def train(
                         return pause(epoch, optimizer, begun, images.device, batches=done, team=team)
                 skip = 0
                 if not (loss if team is None else team.mean(loss)) < HOPELESS_LOSS:
-                    raise Diverged(
-                        f"the training diverged in epoch {epoch + 1} of {training.epochs}",
-                        at=at,
-                        remedy="lower its learning_rate",
-                    )
+                    told = f"the training diverged in epoch {epoch + 1} of {training.epochs}"
+                    diverged = Diverged(told, at=at, remedy="lower its learning_rate")
+                    diverged.epoch = epoch + 1
+                    raise diverged
                 if on_epoch is not None:
                     on_epoch(epoch + 1, training.epochs)
                 if stop is not None and epoch + 1 < training.epochs and _all_say(team, partial(stop, epoch + 1)):
@@ -112,6 +118,14 @@ def train(
             # A run that diverged has NaN for gradients, and NaN times zero is NaN: removed stays removed even then.
             mask.apply(layers)
     return None
+
+
+def products_in(precision: str, device: torch.device) -> torch.autocast:
+    """Said by the spec alone: a choice by a time that was taken would give other bits on the next run.
+
+    Entered anew for each step, for autocast remembers the rounded weights until it is left.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _loss(answers: Tensor, y: Tensor, training: Training, share: Share, whole: int) -> Tensor:
