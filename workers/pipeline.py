@@ -50,7 +50,7 @@ def prune(job: Attempt) -> Finish:
         reason = report.reasons[0]
         raise Impossible(code=reason.code, message=reason.message, at=reason.at)
     # A later attempt makes do with what the cluster still has.
-    at_least = max(spec.resources.env_runners, spec.resources.fine_tune_workers) if job.brief.number == 1 else 1
+    at_least = spec.resources.processes if job.brief.number == 1 else 1
     capacity.check(spec.resources, ray_address=job.ray_address, at_least=at_least, on_wait=job.link.check)
 
     job.enter(Phase.DENSE)

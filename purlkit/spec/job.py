@@ -101,12 +101,17 @@ class Resources(Record):
         return gpus
 
     @property
+    def processes(self) -> int:
+        """At most so many at once."""
+        return max(self.env_runners, self.fine_tune_workers)
+
+    @property
     def cpus(self) -> float:
-        return max(self.env_runners, self.fine_tune_workers) * self.cpus_per_runner
+        return self.processes * self.cpus_per_runner
 
     @property
     def gpus(self) -> float:
-        return max(self.env_runners, self.fine_tune_workers) * self.gpus_per_runner
+        return self.processes * self.gpus_per_runner
 
 
 class JobSpec(Record):

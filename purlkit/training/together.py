@@ -69,8 +69,8 @@ def learning(model: nn.Module, team: Team | None) -> Iterator[Callable[[Tensor],
     if team is None:
         yield model
         return
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    refuse_odd_norms(norms)
+    refuse_odd_norms(model)
+    norms = [module for module in model.modules() if isinstance(module, _NORMS)]
     try:
         for norm in norms:
             norm.forward = partial(_normalised, norm)  # type: ignore[method-assign]
@@ -80,9 +80,9 @@ def learning(model: nn.Module, team: Team | None) -> Iterator[Callable[[Tensor],
             norm.__dict__.pop("forward", None)
 
 
-def refuse_odd_norms(modules: Any) -> None:
+def refuse_odd_norms(model: nn.Module) -> None:
     """A norm that does more than normalise would be changed, and one left alone would see a part of each batch."""
-    for module in modules:
+    for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and type(module) not in _NORMS:
             raise InvalidSpec(
                 f"the network's {type(module).__name__} can't be shared by several workers",

@@ -176,4 +176,4 @@ def test_a_norm_that_does_more_than_normalise_is_refused() -> None:
         pass
 
     with pytest.raises(InvalidSpec, match="WithActivation can't be shared by several workers"):
-        refuse_odd_norms(nn.Sequential(nn.Conv2d(1, 4, 3), WithActivation(4)).modules())
+        refuse_odd_norms(nn.Sequential(nn.Conv2d(1, 4, 3), WithActivation(4)))
