@@ -22,7 +22,7 @@ from purlkit.baselines.scoring import by_reward_split
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.policy import PolicyMask, mask_for_alphas
 from purlkit.seeds import derive
-from purlkit.spec import JobSpec
+from purlkit.spec import DEVIATIONS, JobSpec
 from purlkit.zoo import datasets, models
 from workers.dense import Dense
 from workers.race import POLL_SECONDS, Track
@@ -65,7 +65,8 @@ def mask_of(spec: JobSpec, layers: Sequence[PrunableLayer], policy: Sequence[flo
 
 def best_of_random(track: Track, dense: Dense) -> Entrant:
     spec, search = track.spec, track.spec.search
-    policies = list(draw(search.alphas, len(dense.layers), search.episodes, derive(spec.seed, "random")))
+    grid = search.alphas if search.algorithm == "purl" else DEVIATIONS  # the other's are factors
+    policies = list(draw(grid, len(dense.layers), search.episodes, derive(spec.seed, "random")))
     scores = _scores(track, policies)
     best = max(range(len(policies)), key=lambda index: (scores[index][0], -index))
     policy = mask_of(spec, dense.layers, policies[best])
