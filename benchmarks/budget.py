@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -36,14 +37,14 @@ Row = dict[str, Any]
 def run(lines: Lines, unit: Unit, sparsity: float) -> None:
     place: Key = (unit.data, unit.blocks, sparsity, unit.number)
     for name in NAIVE:
-        lines.once((*place, name), lambda name=name: unit.outcome(unit.naive(sparsity)[name]))
-    found = lines.once((*place, "purl-budget found"), lambda: _found(unit, sparsity))
-    lines.once((*place, "purl-budget"), lambda: unit.outcome(tuple(found["allocation"])))
+        lines.once((*place, name), partial(unit.outcome, unit.naive(sparsity)[name]))
+    found = lines.once((*place, "purl-budget found"), partial(_found, unit, sparsity))
+    lines.once((*place, "purl-budget"), partial(unit.outcome, tuple(found["allocation"])))
     for name in RIVALS:
-        lines.once((*place, name), lambda name=name: _rival(unit, sparsity, name, found))
+        lines.once((*place, name), partial(_rival, unit, sparsity, name, found))
     best = _ranked({name: lines.rows[(*place, name)] for name in NAIVE})[0]
     epochs = round(found["images"] / len(unit.splits.train)) + FineTune().epochs
-    lines.once((*place, "naive + budget"), lambda: unit.outcome(unit.naive(sparsity)[best], epochs))
+    lines.once((*place, "naive + budget"), partial(unit.outcome, unit.naive(sparsity)[best], epochs))
 
 
 def _found(unit: Unit, sparsity: float) -> Row:

@@ -20,7 +20,7 @@ from purlkit.pruning.masks import Mask
 from purlkit.pruning.ranking import largest
 from purlkit.seeds import derive
 from purlkit.spec import FineTune, Training
-from purlkit.training.data import Images, Samples, Splits
+from purlkit.training.data import Samples, Splits
 from purlkit.training.evaluate import accuracy, cross_entropy
 from purlkit.training.loop import train
 from purlkit.zoo import models
@@ -113,12 +113,7 @@ def _digits(number: int) -> Splits:
 def _procedural(number: int) -> Splits:
     # The loader gives a sixth of the training images to each other split.
     drawn = procedural(Path(), shape=(1, 4, 4), images=120_000, seed=derive(number, "images"))
-    held = [split[:n] for split, n in ((drawn.train, 1000), (drawn.reward, 250), (drawn.select, 250))]
-    return Splits(*held, _whole(drawn.test[:]))
-
-
-def _whole(images: Images) -> Images:
-    return Images(images.x.clone(), images.y.clone())
+    return Splits(drawn.train[:1000], drawn.reward[:250], drawn.select[:250], drawn.test[:])
 
 
 class Lines:

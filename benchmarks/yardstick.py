@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,7 @@ def run(lines: Lines, unit: Unit, sparsity: float) -> None:
     place: Key = (unit.data, unit.blocks, unit.number, sparsity)
     for number, allocation in enumerate(tried):
         for seed in range(FINE_TUNE_SEEDS):
-            lines.once(
-                (*place, "reference", number, seed),
-                lambda a=allocation, s=seed: loss_on(unit.fine_tuned(a, s), splits.select, splits.test),
-            )
+            lines.once((*place, "reference", number, seed), partial(reference, unit, allocation, seed))
     for start in STARTS:
         if all((*place, f"{start} {e}", n) in lines.rows for e in EPOCHS for n in range(len(tried))):
             continue
@@ -82,10 +80,15 @@ def run(lines: Lines, unit: Unit, sparsity: float) -> None:
             for number, allocation in enumerate(tried):
                 # Which weights of a layer stay is decided by the dense network, as it is at the end.
                 worth.mask_of = unit.mask_of  # type: ignore[method-assign]
-                lines.once(
-                    (*place, f"{start} {epochs}", number),
-                    lambda a=allocation, w=worth: vars(w(a, derive(unit.number, "retrain"))),
-                )
+                lines.once((*place, f"{start} {epochs}", number), partial(cheap, worth, allocation, seed=unit.number))
+
+
+def reference(unit: Unit, allocation: Allocation, seed: int) -> float:
+    return loss_on(unit.fine_tuned(allocation, seed), unit.splits.select, unit.splits.test)
+
+
+def cheap(worth: Yardstick, allocation: Allocation, *, seed: int) -> dict[str, float]:
+    return vars(worth(allocation, derive(seed, "retrain")))
 
 
 def spearman(a: list[float], b: list[float]) -> float:

@@ -13,6 +13,7 @@ import ray
 
 from purlkit.agent.relabel import relabelled
 from purlkit.agent.replay import Step
+from purlkit.budget.allocation import Allocation
 from purlkit.check import check
 from purlkit.errors import Impossible
 from purlkit.results import Episode, Finish, Phase
@@ -121,7 +122,8 @@ def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequ
     if (finished := job.saved(over)) is not None:
         return Found.from_bytes(finished)
     target = target_accuracy(job.spec, dense.reward_accuracy)
-    memory, origin = _memory(stage, before, target), ()
+    memory = _memory(stage, before, target)
+    origin: Allocation = ()
     if stage.spec.search.algorithm == "purl-budget":
         known = budget.scouting(_track(job, dense, stage, pulse), stage.seed)
         memory, origin = known.memory, known.scouted.origin

@@ -159,7 +159,8 @@ def play(
     schedule: Schedule[list[Step]] = Schedule(settings.episodes, settings.lookahead)
     policies: dict[int, Policy] = {0: learner.policy()}
     tell = on_episode or (lambda _: None)
-    searched, greedy = [], []
+    searched: list[Episode] = []
+    greedy: list[Episode] = []
 
     env.retrain_seed, env.may_end_early = derive(seed, "retrain"), True
     layers = len(env.layers)

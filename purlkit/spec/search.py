@@ -116,6 +116,8 @@ class Search(Record):
 
     @model_validator(mode="after")
     def _options_agree(self) -> Search:
+        if self.algorithm == "purl-budget":
+            self._budget_options_agree()
         rising = all(low < high for low, high in pairwise(self.alphas))
         if self.alphas[0] < 0 or self.alphas[-1] > 100 or not rising:
             raise disagree("alphas must rise strictly, from 0 or more to at most 100", "/alphas")
@@ -123,8 +125,6 @@ class Search(Record):
             raise disagree(
                 "alphas are shares of a layer with magnitude_target: each must be below 1", "/alphas", "/criterion"
             )
-        if self.algorithm == "purl-budget":
-            self._budget_options_agree()
         if self.accuracy_floor is not None and not self.dense:
             raise disagree(
                 "accuracy_floor needs dense: without it no accuracy is known before the last layer",
