@@ -29,6 +29,12 @@ R = TypeVar("R", bound=BaseModel)
 DISCARD_BYTES = 64 * 2**20
 DISCARD_SECONDS = 10.0
 
+# Of a body that is announced and does not come, as of a machine that went away without a word.
+STALLED_SECONDS = 60.0
+
+# What is read in less time than it takes to hand it to a thread.
+SHORT_BYTES = 4096
+
 # Our deepest record has 6 levels; Python's own parser gives up at about 1,000.
 DEEPEST = 32
 
@@ -55,12 +61,31 @@ async def chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
             await discard(request)
         raise _too_large(limit)
     received = 0
-    async for chunk in request.stream():
+    async for chunk in _arriving(request):
         received += len(chunk)
         if received > limit:
             await discard(request)
             raise _too_large(limit)
         yield chunk
+
+
+async def _arriving(request: Request) -> AsyncIterator[bytes]:
+    """However long a body takes, something of it must come: what waits for the rest would wait for ever."""
+    pieces = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                piece = await anext(pieces, None)
+        except TimeoutError:
+            raise Problem(
+                408,
+                "body_stalled",
+                f"nothing of the body came for {STALLED_SECONDS:g} s: send it again",
+                headers={"Connection": "close"},
+            ) from None
+        if piece is None:
+            return
+        yield piece
 
 
 def _too_large(limit: int) -> Problem:
@@ -97,7 +122,7 @@ async def read_json(request: Request, record: type[R], limit: int) -> R:
             "unsupported_media_type", "Content-Type", "send JSON with Content-Type: application/json", status=415
         )
     raw = b"".join([chunk async for chunk in chunks(request, limit)])
-    return await run_in_threadpool(parse, record, raw)
+    return parse(record, raw) if len(raw) <= SHORT_BYTES else await run_in_threadpool(parse, record, raw)
 
 
 def content_type(request: Request) -> str:

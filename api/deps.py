@@ -10,11 +10,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.recall import Recall
 from api.represent import JobsJson
 from api.watching import Hub
 from services.artifacts import Store
 from services.database import Database
 from services.errors import Unauthorized
+from services.gauges import Gauges
 from services.launch import Launcher
 from services.settings import Settings
 
@@ -36,11 +38,20 @@ class Parts:
     keys_in_flight: set[str] = field(default_factory=set)  # of POSTs that have not been answered yet
 
     @cached_property
+    def recall(self) -> Recall:
+        return Recall(self.db)
+
+    @cached_property
     def hub(self) -> Hub:
         return Hub(self.db, self.settings.poll_seconds, self.stopping)
 
+    @cached_property
+    def gauges(self) -> Gauges:
+        return Gauges(self.db)
 
-def _parts(request: Request) -> Parts:
+
+# These are coroutines though they wait for nothing: FastAPI calls plain functions in a thread, each for itself.
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
@@ -48,15 +59,15 @@ def _parts(request: Request) -> Parts:
 PartsDep = Annotated[Parts, Depends(_parts)]
 
 
-def _db(parts: PartsDep) -> Database:
+async def _db(parts: PartsDep) -> Database:
     return parts.db
 
 
-def _settings(parts: PartsDep) -> Settings:
+async def _settings(parts: PartsDep) -> Settings:
     return parts.settings
 
 
-def _store(parts: PartsDep) -> Store:
+async def _store(parts: PartsDep) -> Store:
     return parts.store
 
 
@@ -67,7 +78,7 @@ StoreDep = Annotated[Store, Depends(_store)]
 _bearer = HTTPBearer(auto_error=False, scheme_name="attempt", description="the token of one attempt or one check")
 
 
-def _token(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+async def _token(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
     if credentials is None or not credentials.credentials:
         raise Unauthorized
     return credentials.credentials

@@ -72,7 +72,7 @@ def asked_span(request: Request, etag: str, size: int) -> Span | None:
             416,
             "range_not_satisfiable",
             f"there are {size} bytes: ask for a range within them",
-            headers={"Content-Range": f"bytes */{size}"},
+            headers={"Content-Range": f"bytes */{size}"} | ({"ETag": etag} if etag else {}),
         ) from None
 
 

@@ -49,12 +49,25 @@ _EPISODE = Episode(
     weights_version=17,
 )
 _PROGRESS = Progress(fraction=0.38, phase=Phase.SEARCH, episode=20, episodes=55, eta_seconds=36.0)
+_CHECK = CheckReport(
+    runnable=True,
+    layers=(Layer(name="stem", kind="Conv2d", shape=(16, 1, 3, 3), weights=144),),
+    prunable_weights=77_072,
+    sparsity_range=(0.0, 0.999),
+    steps=550,
+    memory_bytes=10**7,
+)
 _LINKS = {name: f"/jobs/{_JOB}/{name}" for name in ("events", "episodes", "artifacts")}
 
 
 def of_records() -> dict[str, Any]:
     """By the name of the record; what is a list of records is made of these."""
     spec = JobSpec.model_validate(LEAST_BODY).resolve()
+    made = {**_of_jobs(spec), **_of_results(), **_of_the_catalog(), **_of_workers(spec)}
+    return {name: _plain(example) for name, example in made.items()}
+
+
+def _of_jobs(spec: JobSpec) -> dict[str, Any]:
     attempt = {
         "number": 1,
         "state": "running",
@@ -83,35 +96,19 @@ def of_records() -> dict[str, Any]:
         "started_at": _AT,
         "finished_at": None,
         "last_heartbeat_at": _AT,
-        "links": {"self": f"/jobs/{_JOB}", **_LINKS, "layers": None, "checkpoint": None},
+        "links": {"self": f"/jobs/{_JOB}", **_LINKS, "layers": None, "checkpoint": None, "report": None},
     }
-    check = CheckReport(
-        runnable=True,
-        layers=(Layer(name="stem", kind="Conv2d", shape=(16, 1, 3, 3), weights=144),),
-        prunable_weights=77_072,
-        sparsity_range=(0.0, 0.999),
-        steps=550,
-        memory_bytes=10**7,
-    )
-    brief = AttemptBrief(
-        id=_ATTEMPT,
-        job_id=_JOB,
-        number=2,
-        spec=spec,
-        saved={"search": SavedWork(sha256=_SHA256, bytes=40_000, href=f"/attempts/{_ATTEMPT}/saved/search")},
-        weights_href=None,
-        lease_seconds=60.0,
-        heartbeat_seconds=10.0,
-    )
-    run = recipe("global-mp-resnet50-80")
-    option = {"width": {"default": 16, "low": 1, "high": 512, "about": "channels of the first stage"}}
-    file = {"name": "pruned.safetensors", "sha256": _SHA256, "bytes": 318_832}
-    made: dict[str, Any] = {
+    return {
         "JobSpec": LEAST_BODY,
         "JobView": job,
-        "CheckView": {**dict(check), "spec": spec, "fingerprint": spec.fingerprint},
+        "CheckView": {**dict(_CHECK), "spec": spec, "fingerprint": spec.fingerprint},
         "EventView": {"seq": 7, "type": "episode", "at": _AT, "attempt": _ATTEMPT, "data": _EPISODE},
         "EpisodeView": {**dict(_EPISODE), "attempt": 1},
+    }
+
+
+def _of_results() -> dict[str, Any]:
+    return {
         "CandidateLayers": {
             "method": "global",
             "variant": None,
@@ -121,19 +118,27 @@ def of_records() -> dict[str, Any]:
             "layers": [_LAYER],
         },
         "ArtifactView": {
-            **file,
+            "name": "pruned.safetensors",
+            "sha256": _SHA256,
+            "bytes": 318_832,
             "media_type": "application/octet-stream",
             "created_at": _AT,
             "href": f"/jobs/{_JOB}/artifacts/pruned.safetensors",
         },
         "UploadView": {"sha256": _SHA256, "bytes": 318_832, "tensors": 62},
+    }
+
+
+def _of_the_catalog() -> dict[str, Any]:
+    run = recipe("global-mp-resnet50-80")
+    return {
         "ModelView": {
             "name": "digits-resnet",
             "about": "a small residual net",
             "provider": "purlkit",
             "dataset": "digits",
             "pretrained": False,
-            "options": option,
+            "options": {"width": {"default": 16, "low": 1, "high": 512, "about": "channels of the first stage"}},
             "available": True,
             "reason": None,
         },
@@ -150,9 +155,24 @@ def of_records() -> dict[str, Any]:
         "RecipeView": {**dict(run), "published": run.published},
         "AlgorithmView": {"name": "purl", "about": "PuRL", "role": "search"},
         "Health": {"status": "ok"},
+    }
+
+
+def _of_workers(spec: JobSpec) -> dict[str, Any]:
+    brief = AttemptBrief(
+        id=_ATTEMPT,
+        job_id=_JOB,
+        number=2,
+        spec=spec,
+        saved={"search": SavedWork(sha256=_SHA256, bytes=40_000, href=f"/attempts/{_ATTEMPT}/saved/search")},
+        weights_href=None,
+        lease_seconds=60.0,
+        heartbeat_seconds=10.0,
+    )
+    return {
         "AttemptBrief": brief,
         "CheckBrief": CheckBrief(spec=spec, weights_href=None),
-        "CheckReport": check,
+        "CheckReport": _CHECK,
         "Heartbeat": Heartbeat(phase=Phase.SEARCH, counter=1200, progress=_PROGRESS),
         "HeartbeatAnswer": HeartbeatAnswer(lease_seconds=60.0, command="continue"),
         "WorkerEvents": WorkerEvents(
@@ -163,7 +183,6 @@ def of_records() -> dict[str, Any]:
         "StoredView": {"sha256": _SHA256, "bytes": 40_000},
         "LogView": {"bytes": 4096},
     }
-    return {name: _plain(example) for name, example in made.items()}
 
 
 def of_problem(code: str) -> dict[str, Any]:

@@ -86,6 +86,11 @@ def job_view(session: Session, job: tables.Job) -> bytes:
     return job_views(session, [job])[0]
 
 
+def new_job_view(session: Session, job: tables.Job) -> bytes:
+    """Of a job that this transaction has made: it has no attempts yet."""
+    return to_json(_job_view(job, (), outlook.of(session, [job], {})[job.id]))
+
+
 def page_of(items: Sequence[bytes], *, has_more: bool, next: str | None) -> bytes:
     """A Page of items that are JSON already."""
     return b'{"data":[' + b",".join(items) + b'],"has_more":' + to_json(has_more) + b',"next":' + to_json(next) + b"}"
@@ -186,16 +191,34 @@ def _attempt_view(attempt: tables.Attempt) -> dict[str, Any]:
 
 def _result(job: tables.Job) -> dict[str, Any] | None:
     """With where its checkpoints are. What another version stored otherwise is shown as it was stored."""
-    checkpoint = job.result and job.result.get("checkpoint")
-    if not job.result or not isinstance(checkpoint, dict):
-        return job.result
+    result = job.result
+    if not result or not isinstance(result.get("checkpoint"), dict):
+        return result
     href = f"{job_path(job)}/checkpoint"
-    points = [
-        {**point, "checkpoint": {**point["checkpoint"], "href": f"{href}?sparsity={point['target']!r}"}}
-        for point in job.result.get("points", ())
-    ]
-    told = {"checkpoint": {**checkpoint, "href": href}}
-    return {**job.result, **told, **({"points": points} if points else {})}
+    told = {**result, "checkpoint": {**result["checkpoint"], "href": href}}
+    points = result.get("points")
+    if isinstance(points, list) and all(map(is_point, points)):
+        told["points"] = [
+            {**point, "checkpoint": {**point["checkpoint"], "href": href + _which(point)}} for point in points
+        ]
+    return told
+
+
+def is_point(stored: Any) -> bool:
+    """Whether this version can lead to its checkpoint."""
+    return (
+        isinstance(stored, dict)
+        and isinstance(stored.get("target"), float)
+        and isinstance(stored.get("checkpoint"), dict)
+    )
+
+
+def is_of_sparsity(point: dict[str, Any]) -> bool:
+    return bool(point.get("goal", "sparsity") == "sparsity")
+
+
+def _which(point: dict[str, Any]) -> str:
+    return f"?sparsity={point['target']!r}" if is_of_sparsity(point) else ""
 
 
 def _links(job: tables.Job) -> dict[str, str | None]:
@@ -207,4 +230,5 @@ def _links(job: tables.Job) -> dict[str, str | None]:
         "artifacts": f"{here}/artifacts",
         "layers": f"{here}/layers" if succeeded else None,
         "checkpoint": f"{here}/checkpoint" if succeeded else None,
+        "report": f"{here}/report" if succeeded else None,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import uvicorn
@@ -12,6 +13,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 SHUTDOWN_SECONDS = 5
 # Longer than clients keep an idle connection (httpx: 5 s), so it is they who close it and never both at once.
 KEEP_ALIVE_SECONDS = 30
+# A head is sent at once: who needs longer holds a connection that others could use.
+HEAD_SECONDS = 30.0
 # Of a request's line and headers together: many times what a browser sends.
 MAX_HEAD_BYTES = 64 * 1024
 
@@ -35,6 +38,15 @@ class Protocol(HttpToolsProtocol):
 
     _in_head = True
     _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_here()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -47,10 +59,21 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["purl.cut_off"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
         self._in_head, self._head_bytes = True, 0
+        self._expect_head()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._head_is_here()
         super().on_headers_complete()
+
+    def _expect_head(self) -> None:
+        self._head_is_here()
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _head_is_here(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def _refuse(self) -> None:
         head = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"

@@ -14,13 +14,14 @@ import argparse
 import json
 import selectors
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,10 +35,21 @@ from services.artifacts import LocalStore
 from services.database import Database
 from services.ids import new_id
 from services.supervisor import listen
-from services.tables import Job
+from services.tables import Job, Leftover
 from services.testing import FakeLauncher, FakeWorker, a_spec, an_episode, database_in, settings_in
 
-AIMS = {"GET /jobs/{id}, ended": 0.40, "GET /jobs/{id}, queued": 0.40, "GET /jobs?limit=10": 0.30, "POST /jobs": 0.15}
+READS = {"GET /jobs/{id}, ended": 0.40, "GET /jobs/{id}, queued": 0.40, "GET /jobs?limit=10": 0.30}
+POST, FLOOR = "POST /jobs", "one bare insert"
+# An answer holds until somebody writes, so each read is measured beside somebody who does as well.
+BUSY = "{} *"
+AIMS: dict[str, float | None] = {
+    **READS,
+    **{BUSY.format(name): aim for name, aim in READS.items()},
+    POST: 0.15,
+    FLOOR: None,
+}
+LONGEST_SECONDS = 30  # that one answer may take
+COMMITS_PER_SECOND = 50  # as of 500 attempts that send a heartbeat every 10 s
 WAITING = 2  # jobs in the queue, however many have ended
 BODY = json.dumps({"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}})
 
@@ -46,6 +58,9 @@ def main() -> None:
     asked = _arguments()
     if asked.serve:
         serve(asked.serve)
+        return
+    if asked.write:
+        write(asked.write)
         return
     found = {count: measure(count, asked) for count in asked.jobs}
     print(f"{'route':24}" + "".join(f"{f'{count:,} jobs':>28}" for count in asked.jobs) + "    aim  many to few")
@@ -61,27 +76,23 @@ def main() -> None:
         print(
             f"{name:24}"
             + "".join(f"{cell:>28}" for cell in cells)
-            + f"   {aim:.2f}  {ratios[most] / ratios[fewest]:.2f}"
+            + f"   {'    ' if aim is None else f'{aim:.2f}'}  {ratios[most] / ratios[fewest]:.2f}"
         )
+    print(f"* while another process commits {COMMITS_PER_SECOND} times a second")
 
 
 def measure(count: int, asked: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
     with tempfile.TemporaryDirectory(prefix="purl-bench-") as folder:
         ended, queued = fill(Path(folder), count)
         with served(Path(folder)) as address:
-            reads = {
-                "GET /jobs/{id}, ended": f"/jobs/{ended}",
-                "GET /jobs/{id}, queued": f"/jobs/{queued}",
-                "GET /jobs?limit=10": "/jobs?limit=10",
-            }
-            # Apart, because what is posted stays in the table that the others read.
-            stages = [
-                {name: _request("GET", path) for name, path in reads.items()},
-                {"POST /jobs": _request("POST", "/jobs", BODY)},
-            ]
-            rates = {}
-            for stage in stages:
-                rates |= in_turn(address, stage, asked)
+            paths = (f"/jobs/{ended}", f"/jobs/{queued}", "/jobs?limit=10")
+            reads = {name: _request("GET", path) for name, path in zip(READS, paths, strict=True)}
+            rates = in_turn(address, reads, asked)
+            with written(Path(folder)):
+                rates |= in_turn(address, {BUSY.format(name): read for name, read in reads.items()}, asked)
+            # Last, because what is posted stays in the table that the others read.
+            rates |= in_turn(address, {POST: _request("POST", "/jobs", BODY)}, asked)
+            rates[FLOOR] = [(bare_inserts(Path(folder), asked.seconds), beside) for _, beside in rates[POST]]
     return rates
 
 
@@ -119,6 +130,37 @@ def fill(folder: Path, count: int) -> tuple[str, str]:
             queued = jobs.submit(session, a_spec()).job.id
     db.close()
     return job_id, queued
+
+
+def bare_inserts(folder: Path, seconds: float) -> float:
+    """What the disk allows: one row of a job's size in a table of its own, as durable, by one who does nothing else."""
+    with closing(sqlite3.connect(folder / "bare.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("CREATE TABLE IF NOT EXISTS rows (spec TEXT)")
+        done, started = 0, time.perf_counter()
+        while (now := time.perf_counter()) < started + seconds or not done:
+            connection.execute("INSERT INTO rows VALUES (?)", (a_spec().model_dump_json(),))
+            done += 1
+    return done / (now - started)
+
+
+def write(folder: Path) -> None:
+    """Commits again and again what changes nothing that anybody reads."""
+    db = Database.open(settings_in(folder).database_url)
+    while True:
+        with db.write() as session:
+            session.execute(insert(Leftover).values(attempt_id=new_id("att"), handle={}))
+        time.sleep(1 / COMMITS_PER_SECOND)
+
+
+@contextmanager
+def written(folder: Path) -> Iterator[None]:
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.api", "--write", str(folder)]) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
 
 
 @contextmanager
@@ -162,7 +204,8 @@ def ask(address: tuple[str, int], request: bytes, connections: int, seconds: flo
             waiting.register(connection, selectors.EVENT_READ, bytearray())
             connection.sendall(request)
         started = time.perf_counter()
-        while (now := time.perf_counter()) < started + seconds:
+        while (now := time.perf_counter()) < started + seconds or not answered:
+            assert now < started + seconds + LONGEST_SECONDS, "the server does not answer"
             for key, _ in waiting.select(timeout=1):
                 asking, answer = key.fileobj, key.data
                 assert isinstance(asking, socket.socket)
@@ -200,6 +243,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each route in each round")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

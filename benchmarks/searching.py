@@ -69,7 +69,7 @@ def on_ray() -> Iterator[None]:
 def built(landscape: Landscape, work: int, *, runners: int, episodes: int, lookahead: int = 2) -> PurlDQN:
     from ray.tune.registry import register_env
 
-    from workers.dqn import dqn_config
+    from workers.dqn_config import dqn_config
 
     register_env("working", lambda config: WorkingEnv(config["landscape"], config["work"]))
     agent = Agent()

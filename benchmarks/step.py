@@ -3,8 +3,9 @@
     python -m benchmarks.step
     python -m benchmarks.step --model resnet50 --images 64 --batch 16 --rounds 5
 
-Three times of the same batches are taken in turn, so that whatever else the machine does hits all alike:
+Four times of the same batches are taken in turn, so that whatever else the machine does hits all alike:
 - step: PruningEnv.step, that is the cut, the retraining under the mask, and the accuracy;
+- bfloat16: the same with the retraining in `precision: bfloat16`, to choose that field of a spec by;
 - training: forward, backward and SGD in a plain loop, then the forward passes of the accuracy;
 - bare: the same without the optimiser, which is only what must be computed for gradients.
 Then the plain loop in each memory layout and precision, to choose by.
@@ -41,14 +42,17 @@ def main() -> None:
     model = model.to(asked.device).to(memory_format=torch.channels_last)
     train, reward = (_images(n, shape, classes, asked.device) for n in (asked.images, asked.images // 4))
     retrain = spec.Retrain(images=asked.images, batch_size=asked.batch)
-    env = PruningEnv(
-        model,
-        subset(train, asked.images, 0),
-        reward,
-        search=spec.Search(retrain=retrain),
-        target_accuracy=0.5,
-        target_sparsity=0.9,
-        retrain_seed=0,
+    env, rounded = (
+        PruningEnv(
+            network,
+            subset(train, asked.images, 0),
+            reward,
+            search=spec.Search(retrain=retrain.model_copy(update={"precision": precision})),
+            target_accuracy=0.5,
+            target_sparsity=0.9,
+            retrain_seed=0,
+        )
+        for network, precision in ((model, "float32"), (copy.deepcopy(model), "bfloat16"))
     )
     sync = torch.cuda.synchronize if _on_gpu(asked.device) else lambda: None
     flops = _flops(model, train, reward)
@@ -56,11 +60,12 @@ def main() -> None:
     times = in_turn(
         {
             "step": lambda: _step(env),
+            "bfloat16": lambda: _step(rounded),
             "training": lambda: _plain(model, train, reward, asked.batch, _sgd(model, retrain)),
             "bare": lambda: _plain(model, train, reward, asked.batch, None),
         },
         rounds=asked.rounds,
-        before=lambda: env.reset(),
+        before=lambda: (env.reset(), rounded.reset()),
         sync=sync,
     )
     print(f"{asked.model}, {asked.images} images of {shape}, batch {asked.batch}, {_machine(asked.device)}")

@@ -21,7 +21,8 @@ from purlkit.spec import Agent
 from tests import ray_processes
 from tests.landscape import Landscape, LandscapeEnv
 from workers import cluster, searchstate
-from workers.dqn import PurlDQN, dqn_config
+from workers.dqn import PurlDQN
+from workers.dqn_config import dqn_config
 from workers.playing import Played, PlayEpisode
 
 LAYERS, ACTIONS = 116, 23

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from purlkit.baselines.global_magnitude import minimum_weights
-from purlkit.checkpoint import load_into, read
+from purlkit.checkpoint import load_into, read, refuse_unfit
 from purlkit.errors import InvalidSpec, MissingWeights, NotEnoughResources, PurlError, ShapeMismatch
-from purlkit.estimate import phase_costs, seconds_per_image
-from purlkit.pruning.cost import derived_layers
+from purlkit.estimate import operations, phase_costs, seconds_per_image
+from purlkit.pruning.cost import derived_layers, weight_uses
+from purlkit.pruning.flops import check_reachable
 from purlkit.pruning.layers import describe, layers_to_prune, prunable_layers
 from purlkit.pruning.ranking import sparsity_range, weights_to_keep
 from purlkit.results import CheckReport, ErrorReport
@@ -36,15 +37,18 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
         spec = spec.resolve()
         model = _build(spec)
         _prunable(spec, model)
+        counted = operations(model, _an_image(spec, model))
     except PurlError as error:
         return CheckReport(runnable=False, reasons=(_report(error),))
 
     reasons += _reasons_against_weights(spec, model, weights, data_root, download=download)
     layers = prunable_layers(model)
     try:
-        for stage in spec.sparsities:
+        if spec.goal == "flops":
+            check_reachable(layers, weight_uses(model, _an_image(spec, model)), spec.target)
+        for stage in spec.sparsities if spec.goal == "sparsity" else ():
             weights_to_keep(layers, stage)
-        if "global-mt" in spec.baselines:
+        if "global-mt" in spec.baselines and spec.goal == "sparsity":
             for point in spec.points:
                 minimum_weights(layers, point, spec.minimum_threshold)
     except PurlError as error:
@@ -64,7 +68,7 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
     search = spec.search
     costs = []
     if not reasons and splits is not None:
-        rate = seconds_per_image(models.build_for(spec), catalog.dataset(spec.data.name).shape_with(spec.data.kwargs))
+        rate = seconds_per_image(lambda: models.build_for(spec), _shape(spec), counted)
         costs = phase_costs(spec, layers=len(layers), splits=splits.sizes, seconds_per_image=rate)
     return CheckReport(
         runnable=not reasons,
@@ -95,7 +99,7 @@ def _tried(spec: JobSpec, device: str) -> nn.Module:
     try:
         model = models.build_for(spec, device=device)
         with mode(model, training=False), torch.inference_mode():
-            answer = model(torch.zeros(1, *entry.shape_with(kwargs), device=device))
+            answer = model(torch.zeros(1, *_shape(spec), device=device))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise _mismatch() from error
     if answer.shape != (1, entry.classes_with(kwargs)):
@@ -105,11 +109,8 @@ def _tried(spec: JobSpec, device: str) -> nn.Module:
 
 def _prunable(spec: JobSpec, model: nn.Module) -> None:
     """Raises InvalidSpec unless there is something to prune and zeros in its weights are zeros where it multiplies."""
-    layers = layers_to_prune(model)
-    image = torch.zeros(
-        1, *catalog.dataset(spec.data.name).shape_with(spec.data.kwargs), device=layers[0].weight.device
-    )
-    if derived := derived_layers(model, image):
+    layers_to_prune(model)
+    if derived := derived_layers(model, _an_image(spec, model)):
         raise InvalidSpec(
             f"{derived[0]} does not multiply by its weight as it is, so zeros in it would not count",
             at="/model",
@@ -117,9 +118,19 @@ def _prunable(spec: JobSpec, model: nn.Module) -> None:
         )
 
 
+def _shape(spec: JobSpec) -> catalog.Shape:
+    return catalog.dataset(spec.data.name).shape_with(spec.data.kwargs)
+
+
+def _an_image(spec: JobSpec, model: nn.Module) -> Tensor:
+    return torch.zeros(1, *_shape(spec), device=next(model.parameters()).device)
+
+
 def _mismatch() -> ShapeMismatch:
     return ShapeMismatch(
-        "the model can't take the data set's images", at="/model", remedy="choose a model made for this data set"
+        "the model can't take the data set's images",
+        at="/model",
+        remedy="choose a model made for this data set, or the model's own size where the data's kwargs have one",
     )
 
 
@@ -130,7 +141,7 @@ def _reasons_against_weights(
         if isinstance(spec.model.weights, Uploaded):
             if file is None:
                 raise MissingWeights("these weights are not here", at="/model/weights", remedy="upload them again")
-            load_into(model, read(file)[0])
+            load_into(model, read(file, lambda header: refuse_unfit(model, header))[0])
         elif spec.model.weights == "pretrained":
             pretrained.load(model, spec.model, data_root, download=download)
     except PurlError as error:
@@ -140,7 +151,7 @@ def _reasons_against_weights(
 
 def _memory(spec: JobSpec, model: nn.Module, splits: Splits | None) -> int:
     weights = sum(int(tensor.nbytes) for tensor in model.state_dict().values())
-    image = 4 * torch.Size(catalog.dataset(spec.data.name).shape_with(spec.data.kwargs)).numel()
+    image = 4 * torch.Size(_shape(spec)).numel()
     search = spec.search
     snapshots = search.episodes * len(prunable_layers(model)) * weights  # if no step were ever repeated
     held = _COPIES_OF_WEIGHTS * weights + min(spec.resources.cache_bytes, snapshots)

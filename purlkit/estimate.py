@@ -1,18 +1,20 @@
 """What a job will cost, before anything starts: images by counting, device-hours by one measured batch. No promise.
 
-The rate is that of a few training steps of this network on the machine that checks, on one thread: another device is
-faster or slower by its own factor, and a measured image without training counts as a third of a trained one (forward,
-without backward). Work side by side makes a job shorter and costs the same.
+The rate is that of a few training steps of this network on the machine that checks, on one thread, or where those would
+take too long, that of a product of matrices: another device is faster or slower by its own factor. A measured image
+without training counts as a third of a trained one (forward, without backward). Work side by side makes a job shorter
+and costs the same.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from purlkit.budget.search import trainings_beside
 from purlkit.ladder import plan
@@ -23,6 +25,10 @@ from purlkit.verdict import kind_of
 
 FORWARD_ONLY = 1 / 3
 BATCH, ROUNDS = 8, 2
+# Of one image's way forward. ResNet-50 at 224×224 has 8e9, and its few steps take about 7 s of the minute that a dry
+# run has; ViT-H/14 has 335e9.
+MOST_TO_MEASURE = 1e10
+SIDE = 1024
 
 
 def phase_costs(spec: JobSpec, *, layers: int, splits: dict[str, int], seconds_per_image: float) -> list[PhaseCost]:
@@ -40,7 +46,7 @@ def phase_costs(spec: JobSpec, *, layers: int, splits: dict[str, int], seconds_p
         trainings += trainings_beside(search.greedy_episodes) * searches
     trained["search"] = trainings * search.retrain.epochs * search.retrain.images
     measured["search"] = trainings * splits["reward"]
-    trained["search"] += (searches - points) * spec.fine_tune.epochs * epoch  # after each stage but the last
+    trained["search"] += sum(tuning.epochs for tuning in spec.tunings) * epoch
 
     policies = search.episodes * points if "random" in spec.baselines else 0
     trained["policy"] = policies * search.retrain.epochs * search.retrain.images
@@ -65,21 +71,48 @@ def phase_costs(spec: JobSpec, *, layers: int, splits: dict[str, int], seconds_p
     ]
 
 
-def seconds_per_image(model: nn.Module, shape: Sequence[int]) -> float:
-    """Of training, by a few steps on images of nothing. The model is used up: its statistics move."""
+def operations(model: nn.Module, image: Tensor) -> int:
+    """Additions and multiplications on the way of one image, by torch's own counter; on the meta device too."""
+    with FlopCounterMode(display=False) as counter, mode(model, training=False), torch.no_grad():
+        model(image)
+    return int(counter.get_total_flops())
+
+
+def seconds_per_image(build: Callable[[], nn.Module], shape: Sequence[int], operations: int) -> float:
+    """Of training, by a few steps on images of nothing; of a network too large for that, which then is never built, by
+    its operations at the rate of a product of matrices, which such networks come near."""
     threads = torch.get_num_threads()
-    x, y = torch.zeros(BATCH, *shape), torch.zeros(BATCH, dtype=torch.long)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    taken = []
     torch.set_num_threads(1)
     try:
-        with mode(model, training=True):
-            for _ in range(1 + ROUNDS):  # the first warms up
-                began = time.perf_counter()
-                optimizer.zero_grad()
-                functional.cross_entropy(model(x), y).backward()
-                optimizer.step()
-                taken.append(time.perf_counter() - began)
+        if operations > MOST_TO_MEASURE:
+            return operations / FORWARD_ONLY / _products_per_second()
+        return _measured(build(), shape)
     finally:
         torch.set_num_threads(threads)
-    return min(taken[1:]) / BATCH
+
+
+def _measured(model: nn.Module, shape: Sequence[int]) -> float:
+    x, y = torch.zeros(BATCH, *shape), torch.zeros(BATCH, dtype=torch.long)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    with mode(model, training=True):
+        return _fastest(step) / BATCH
+
+
+def _products_per_second() -> float:
+    left, right = torch.ones(SIDE, SIDE), torch.ones(SIDE, SIDE)
+    return 2 * SIDE**3 / _fastest(lambda: left @ right)
+
+
+def _fastest(work: Callable[[], object]) -> float:
+    taken = []
+    for _ in range(1 + ROUNDS):  # the first warms up
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])

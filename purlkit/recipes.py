@@ -87,7 +87,6 @@ def _pretrained(name: str) -> dict[str, Any]:
 
 def _purl() -> list[Recipe]:
     resnet50, both = _pretrained("resnet50"), ["uniform", "global"]
-    stages: dict[str, Any] = {"targets": {"sparsity": 0.8027}, "stages": [0.3655, 0.7573, 0.8027]}
     return [
         *(
             _recipe(
@@ -124,23 +123,19 @@ def _purl() -> list[Recipe]:
             baselines=both,
             fine_tune={**_WRN_TUNE, "learning_rate": 0.0256},
         ),
-        _recipe(
-            "purl-resnet50-imagenet-90-epochs",
-            "PuRL",
-            "purl",
-            _NO_RATES,
-            model=resnet50,
-            **stages,
-            fine_tune={**_IMAGENET_TUNE, "epochs": 30},
-        ),
-        _recipe(
-            "purl-resnet50-imagenet-120-epochs",
-            "PuRL",
-            "purl",
-            f"{_NO_RATES}; 40 epochs after each stage, where the paper has 30, 30 and 60",
-            model=resnet50,
-            **stages,
-            fine_tune={**_IMAGENET_TUNE, "epochs": 40},
+        *(
+            _recipe(
+                f"purl-resnet50-imagenet-{60 + last}-epochs",
+                "PuRL",
+                "purl",
+                _NO_RATES,
+                model=resnet50,
+                targets={"sparsity": 0.8027},
+                stages=[0.3655, 0.7573, 0.8027],
+                stage_epochs=[30, 30],
+                fine_tune={**_IMAGENET_TUNE, "epochs": last},
+            )
+            for last in (30, 60)
         ),
         _recipe(
             "purl-mobilenet_v2-imagenet",

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from purlkit.results import CheckReport
 from purlkit.spec import JobSpec
+from services import weights
 from services.database import clock
 from services.errors import NotFound, Unauthorized
 from services.ids import digest, is_id, new_id, new_token, opens
@@ -24,6 +25,7 @@ def create(session: Session, spec: JobSpec, *, valid_seconds: float = TOKEN_SECO
     """The id and the token that the check's worker is started with."""
     now = clock(session)
     session.execute(delete(Check).where(Check.report.is_(None), Check.expires_at < now))
+    weights.hold(session, spec)  # what is asked about is likely to be submitted
     token = new_token()
     check = Check(
         id=new_id("chk"),

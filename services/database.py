@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import BigInteger, Connection, Engine, func, select
+from sqlalchemy import BigInteger, Connection, Engine, PoolProxiedConnection, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
@@ -50,7 +51,47 @@ def _now_on_postgresql(element: now_ms, compiler: SQLCompiler, **kwargs: Any) ->
 
 def clock(session: Session) -> int:
     """What time it is, for everything that is stored or compared. Asking does not flush a half-filled row."""
-    return session.connection().execute(select(now_ms())).scalar_one()
+    return session.connection().execute(_NOW).scalar_one()
+
+
+_NOW = select(now_ms())
+
+
+class Tide:
+    """Whether anybody, in whatever process, has committed anything since the last look.
+
+    A value is given out once for each state of the database: while it stays the same, so does every answer.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._sqlite = engine.dialect.name == "sqlite"
+        self._engine = engine if self._sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._lock = threading.Lock()
+        self._connection: PoolProxiedConnection | None = None
+
+    def now(self) -> object:
+        if self._sqlite:
+            return self._commits_of_others()
+        # Whoever changes anything moves it: which transactions were over, and so can be seen.
+        with self._engine.connect() as connection:
+            return connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar_one()
+
+    def _commits_of_others(self) -> object:
+        """SQLite counts for each connection what the others committed; this one never writes."""
+        with self._lock:
+            try:
+                self._connection = self._connection or self._engine.raw_connection()
+                with closing(self._connection.cursor()) as cursor:
+                    cursor.execute("PRAGMA data_version")
+                    return cursor.fetchone()
+            except sqlite3.Error:
+                return object()  # like nothing before: whoever asks reads anew, and is told there what is wrong
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
 
 class Database:
@@ -66,6 +107,7 @@ class Database:
         # SQLite has one writer at a time and lets the others sleep for ever longer: here they wait in line.
         self._one_writer = threading.Lock() if sqlite else nullcontext()
         self._writing = sessionmaker(engine.execution_options(sqlite_begin="BEGIN IMMEDIATE"), expire_on_commit=False)
+        self.tide = Tide(engine)
 
     @classmethod
     def open(cls, url: str) -> Database:
@@ -84,6 +126,7 @@ class Database:
             yield session
 
     def close(self) -> None:
+        self.tide.close()
         self.engine.dispose()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from services.artifacts.store import disk_errors
 from services.errors import StoreFull
 from services.settings import Settings
 
@@ -14,5 +15,13 @@ def check_room(settings: Settings) -> None:
     folders = {settings.data_dir}
     if isinstance(settings.artifacts, Path):
         folders.add(settings.artifacts)
-    if any(shutil.disk_usage(folder).free < settings.min_free_bytes for folder in folders):
-        raise StoreFull
+    with disk_errors():
+        if any(_free(folder) < settings.min_free_bytes for folder in folders):
+            raise StoreFull
+
+
+def _free(folder: Path) -> int:
+    """Of one that nobody has written to yet: where it would be made."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
-from sqlalchemy import func, select
+from sqlalchemy import Table, func, insert, select
 from sqlalchemy.orm import Session
 
 from purlkit.results import WorkerEvent
@@ -26,6 +27,14 @@ def append(session: Session, job_id: str, type: str, data: Json, attempt_id: str
     session.add(event)
     session.flush()
     return event
+
+
+def first(session: Session, job_id: str, type: str, data: Json, now: int) -> None:
+    """As `append`, for a job that this transaction has made: nobody else can have said anything of it."""
+    session.connection().execute(_FIRST, {"job_id": job_id, "seq": 1, "type": type, "data": data, "created_at": now})
+
+
+_FIRST = insert(cast(Table, Event.__table__))
 
 
 def extend(session: Session, attempt: Attempt, first_seq: int, said: Sequence[WorkerEvent]) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from purlkit.errors import InvalidSpec, MissingWeights
-from purlkit.spec import JobSpec, Uploaded
+from purlkit.spec import JobSpec
 from services import events, quotas, weights
 from services.database import clock
 from services.errors import IdempotencyMismatch, IllegalMove, NotFound
@@ -156,6 +156,7 @@ def delete(session: Session, job_id: str) -> list[str]:
         session.add(Leftover(attempt_id=attempt.id, handle=attempt.handle))
     named = [*session.scalars(select(Artifact.sha256).where(Artifact.job_id == job.id))]
     named += session.scalars(select(SavedBlob.sha256).where(SavedBlob.job_id == job.id))
+    weights.let_go(session, job.id)
     session.flush()
     session.delete(job)
     session.flush()
@@ -163,11 +164,8 @@ def delete(session: Session, job_id: str) -> list[str]:
 
 
 def _insert(session: Session, spec: JobSpec, parent: str | None) -> Job:
-    chosen = spec.model.weights
-    if isinstance(chosen, Uploaded) and weights.find(session, chosen.sha256) is None:
-        raise MissingWeights(
-            "these weights were never uploaded here", at="/model/weights/sha256", remedy="POST /weights first"
-        )
+    if not weights.hold(session, spec):
+        raise MissingWeights("these weights are not here", at="/model/weights/sha256", remedy="POST /weights first")
     now = clock(session)
     job = Job(
         id=new_id("job"),
@@ -188,7 +186,7 @@ def _insert(session: Session, spec: JobSpec, parent: str | None) -> Job:
     session.add(job)
     session.flush()
     session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in spec.labels.items())
-    events.append(session, job.id, "state", {"state": job.state.value, "before": None, "reason": None})
+    events.first(session, job.id, "state", {"state": job.state.value, "before": None, "reason": None}, now)
     return job
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from sqlalchemy import Row, Select, bindparam, exists, select
+from sqlalchemy import Row, Select, bindparam, exists, or_, select
 from sqlalchemy.orm import Session
 
 from services import paging
@@ -25,7 +24,8 @@ class Filter:
 
     state: JobState | None = None
     model: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[tuple[str, str], ...] = ()  # of key and value
+    search: str | None = None  # a part of the name, or the beginning of the id; no index helps with the first
     created_after: int | None = None
     created_before: int | None = None
 
@@ -54,7 +54,7 @@ _ENTRY = select(Job.id, Job.version, Job.state).where(Job.id == bindparam("id"))
 def query(chosen: Filter, *, limit: int, after: str | None) -> Select[str, int, JobState]:
     """One row more than the page may hold."""
     found, position = select(Job.id, Job.version, Job.state), Job.id
-    for nth, (key, value) in enumerate(chosen.labels.items()):
+    for nth, (key, value) in enumerate(chosen.labels):
         labelled = (JobLabel.key == key, JobLabel.value == value)
         if nth == 0:
             # The first label leads: its index is read in the order of the list, up to the page's end.
@@ -67,6 +67,9 @@ def query(chosen: Filter, *, limit: int, after: str | None) -> Select[str, int, 
         found = found.where(Job.state == chosen.state)
     if chosen.model is not None:
         found = found.where(Job.model == chosen.model)
+    if chosen.search is not None:
+        named = Job.name.icontains(chosen.search, autoescape=True)
+        found = found.where(or_(named, Job.id.startswith(chosen.search, autoescape=True)))
     if chosen.created_after is not None:
         earliest = first_id_at("job", chosen.created_after - CLOCKS_APART_MS)
         found = found.where(position >= earliest, Job.created_at >= chosen.created_after)

@@ -6,15 +6,14 @@ The line is that of services.scheduling. Who is to start later, or could never s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import BigInteger, Double, String, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
-from services.database import clock
-from services.scheduling import BOUNDLESS, ROUNDING, Room, given_out, running_now
-from services.states import LIVE, JobState
+from services.scheduling import BOUNDLESS, ROUNDING, TAKING, Room, Taking, given_out, takes
+from services.states import JobState
 from services.tables import Attempt, Job
 
 
@@ -47,8 +46,6 @@ _FROM_HERE = (
     .order_by(Job.priority.desc(), Job.id)
     .limit(NEARBY)
 )
-# Those that are starting are queued by state, and stand in the line no more.
-_STARTING = select(Job.priority, Job.id).join(Attempt).where(*_standing, Attempt.state.in_(LIVE))
 
 
 def of(session: Session, jobs: Sequence[Job], live: Mapping[str, Attempt]) -> dict[str, Outlook]:
@@ -74,11 +71,14 @@ def _beside_the_queue(job: Job, attempt: Attempt | None) -> Outlook | None:
 
 
 def _in_queue(session: Session, queue: Sequence[Job]) -> dict[str, Outlook]:
-    now, total = clock(session), given_out(session)
+    now, total = given_out(session)
     room = total or BOUNDLESS
-    line = sorted((job for job in queue if job.not_before <= now and room.holds(_needs(job))), key=_place)
-    positions = _positions(session, line, now, room) if line else {}
-    running = [one.takes for one in running_now(session)] if line else []
+    line = sorted((job for job in queue if job.not_before <= now and room.holds(takes(job))), key=_place)
+    taking = session.connection().execute(TAKING).all() if line else ()
+    # Those that are starting are queued by state, and stand in the line no more.
+    starting = {_place(one) for one in taking if one.starting and one.not_before <= now and room.holds(takes(one))}
+    positions = _positions(session, line, starting, now, room) if line else {}
+    running = [takes(one) for one in taking]
     return {
         job.id: Outlook(position=positions.get(job.id), reason=_why(job, positions.get(job.id, 1), running, total, now))
         for job in queue
@@ -87,7 +87,7 @@ def _in_queue(session: Session, queue: Sequence[Job]) -> dict[str, Outlook]:
 
 def _why(job: Job, position: int, running: Sequence[Room], total: Room | None, now: int) -> str:
     """What would hold it longest comes first."""
-    needs = _needs(job)
+    needs = takes(job)
     if job.not_before > now:
         wait = math.ceil((job.not_before - now) / 1000)
         return f"retry in {wait} s after: {job.waiting_for or 'an earlier attempt'}"
@@ -96,7 +96,8 @@ def _why(job: Job, position: int, running: Sequence[Room], total: Room | None, n
     lacking = total.lacks(needs)
     if lacking is not None:
         need, have = getattr(needs, lacking), getattr(total, lacking)
-        return f"it reserves {need:g} {lacking.upper()} and the service has {have:g} in all (PURL_{lacking.upper()})"
+        set_by = f"PURL_{lacking.upper()}, or what the Ray cluster has"
+        return f"it reserves {need:g} {lacking.upper()} and there are {have:g} in all ({set_by})"
     if position > 1:
         return f"waiting for {_jobs(position - 1)} ahead"
     free = total.minus(running)
@@ -107,13 +108,14 @@ def _why(job: Job, position: int, running: Sequence[Room], total: Room | None, n
     return f"next in the queue; {_jobs(len(running))} running" if running else "next in the queue"
 
 
-def _positions(session: Session, line: Sequence[Job], now: int, room: Room) -> dict[str, int]:
+def _positions(
+    session: Session, line: Sequence[Job], starting: Collection[Place], now: int, room: Room
+) -> dict[str, int]:
     """The first is counted up to, and those behind it are read from there."""
     standing = {"now": now, "cpus": room.cpus + ROUNDING, "gpus": room.gpus + ROUNDING}
-    starting = [(-priority, job_id) for priority, job_id in session.execute(_STARTING, standing)]
 
     def ahead_of(job: Job) -> int:
-        counted = session.scalars(_AHEAD, {**standing, **_named(job)}).one()
+        counted = session.connection().execute(_AHEAD, {**standing, **_named(job)}).scalar_one()
         return int(counted) - sum(place < _place(job) for place in starting)
 
     first, gone = line[0], {job_id for _, job_id in starting}
@@ -123,16 +125,12 @@ def _positions(session: Session, line: Sequence[Job], now: int, room: Room) -> d
     return {job.id: nearby.get(job.id) or ahead_of(job) + 1 for job in line}
 
 
-def _place(job: Job) -> Place:
+def _place(job: Job | Taking) -> Place:
     return -job.priority, job.id
 
 
 def _named(job: Job) -> dict[str, object]:
     return {"priority": job.priority, "id": job.id}
-
-
-def _needs(job: Job) -> Room:
-    return Room(cpus=job.cpus, gpus=job.gpus)
 
 
 def _jobs(count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, union
+from sqlalchemy import bindparam, func, literal, select, union
 from sqlalchemy.orm import Session
 
 from services.errors import QueueFull, StorageQuota
@@ -33,10 +33,14 @@ def check(session: Session, quotas: Quotas) -> None:
     check_storage(session, quotas)
     if quotas.queued is None:
         return
-    # Never looks at more rows than the limit.
-    waiting = select(Job.id).where(Job.state == JobState.QUEUED).limit(quotas.queued).subquery()
-    if session.scalars(select(func.count()).select_from(waiting)).one() >= quotas.queued:
+    # Steps over as many as may wait, and no further.
+    if session.connection().execute(_NTH_WAITING, {"skipped": quotas.queued - 1}).first() is not None:
         raise QueueFull(limit=quotas.queued)
+
+
+_NTH_WAITING = (
+    select(literal(1)).select_from(Job).where(Job.state == JobState.QUEUED).limit(1).offset(bindparam("skipped"))
+)
 
 
 def check_storage(session: Session, quotas: Quotas, *, more: int = 0) -> None:

@@ -9,13 +9,14 @@ A job that could not start if nothing else ran holds nobody up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
-from sqlalchemy import ColumnElement, and_, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from services.database import clock
+from services.database import clock, now_ms
+from services.launch import Capacity
 from services.settings import Settings
 from services.states import ENDS, LIVE, JobState
 from services.tables import Attempt, DispatcherRow, Job
@@ -59,6 +60,9 @@ class Room:
         return self.lacks(needed) is None
 
 
+# Of who takes something now: id, priority, not_before, cpus, gpus, since when, whether it is starting.
+Taking = Row[str, int, int, float, float, int, bool]
+
 BOUNDLESS = Room(attempts=1, cpus=inf, gpus=inf)
 
 
@@ -97,13 +101,23 @@ def choose(
     return None
 
 
-def next_job(session: Session, settings: Settings, now: int) -> Job | None:
+def room_in(settings: Settings, has: Capacity | None) -> Room:
+    """As the settings say it, and where they don't, what the place was found to have."""
+    cpus, gpus = (has.cpus, has.gpus) if has is not None else (None, None)
+    return room_of(
+        settings.max_running,
+        cpus if settings.cpus is None else settings.cpus,
+        gpus if settings.gpus is None else settings.gpus,
+    )
+
+
+def next_job(session: Session, settings: Settings, now: int, has: Capacity | None = None) -> Job | None:
     """The job to claim, locked; None if none may start. The caller is the only one who claims."""
-    total = room_of(settings.max_running, settings.cpus, settings.gpus)
+    total = room_in(settings, has)
     running = running_now(session)
     if len(running) >= total.attempts:
         return None
-    line = _line(session, now)
+    line = _line(session, now, most=room_in(replace(settings, cpus=None, gpus=None), has))
     while (chosen := choose(line, running, total, now=now, pass_ms=settings.pass_seconds * 1000)) is not None:
         # Somebody is just pausing or cancelling a row that is locked: the next of the line then.
         query = select(Job).where(Job.id == chosen.job_id, Job.state == JobState.QUEUED)
@@ -114,17 +128,17 @@ def next_job(session: Session, settings: Settings, now: int) -> Job | None:
     return None
 
 
-def announce(session: Session, settings: Settings, dispatcher_id: str, place: str) -> None:
+def announce(session: Session, settings: Settings, dispatcher_id: str, place: str, has: Capacity | None = None) -> None:
     """A dispatcher is there, and this is what it gives out. Who died long ago without a word is forgotten."""
-    now = clock(session)
+    now, room = clock(session), room_in(settings, has)
     session.execute(delete(DispatcherRow).where(DispatcherRow.seen_at < now - FORGOTTEN_MS))
     session.merge(
         DispatcherRow(
             id=dispatcher_id,
             place=place,
             max_running=settings.max_running,
-            cpus=settings.cpus,
-            gpus=settings.gpus,
+            cpus=None if room.cpus == inf else room.cpus,
+            gpus=None if room.gpus == inf else room.gpus,
             seen_at=now,
         )
     )
@@ -138,38 +152,71 @@ def withdraw(session: Session, dispatcher_id: str) -> None:
 
 def places(session: Session) -> set[str]:
     """Where dispatchers look after their attempts now."""
-    return {row.place for row in _present(session)}
-
-
-def _present(session: Session) -> list[DispatcherRow]:
     recent = DispatcherRow.seen_at > clock(session) - PRESENT_MS
-    return list(session.scalars(select(DispatcherRow).where(recent)))
+    return set(session.scalars(select(DispatcherRow.place).where(recent)))
 
 
-def given_out(session: Session) -> Room | None:
-    """What the dispatchers that are there give out; None if there is none."""
-    rooms = [room_of(one.max_running, one.cpus, one.gpus) for one in _present(session)]
-    if not rooms:
-        return None
-    return Room(
-        attempts=max(room.attempts for room in rooms),
-        cpus=max(room.cpus for room in rooms),
-        gpus=max(room.gpus for room in rooms),
-    )
+def given_out(session: Session) -> tuple[int, Room | None]:
+    """What time it is, and what the dispatchers that are there give out; None if there is none."""
+    there = session.connection().execute(_GIVEN_OUT).one()
+    if not there.dispatchers:
+        return there.now, None
+    # Who has no limit is not counted among those who have one.
+    cpus = there.most_cpus if there.with_cpus == there.dispatchers else None
+    gpus = there.most_gpus if there.with_gpus == there.dispatchers else None
+    return there.now, room_of(there.most_running, cpus, gpus)
 
 
-def _line(session: Session, now: int) -> list[Waiting]:
-    due = select(Job.id, Job.cpus, Job.gpus, Job.not_before).where(*_due(now))
+_GIVEN_OUT = select(
+    now_ms().label("now"),
+    func.count().label("dispatchers"),
+    func.max(DispatcherRow.max_running).label("most_running"),
+    func.count(DispatcherRow.cpus).label("with_cpus"),
+    func.max(DispatcherRow.cpus).label("most_cpus"),
+    func.count(DispatcherRow.gpus).label("with_gpus"),
+    func.max(DispatcherRow.gpus).label("most_gpus"),
+).where(DispatcherRow.seen_at > now_ms() - PRESENT_MS)
+
+
+def _line(session: Session, now: int, *, most: Room) -> list[Waiting]:
+    """A job that has begun makes do with what a cluster has left, should that be less than it had then."""
+    due = select(Job.id, Job.cpus, Job.gpus, Job.not_before, Job.started_at).where(*_due(now))
     rows = session.execute(due.order_by(Job.priority.desc(), Job.id).limit(LONGEST_LOOK)).all()
-    return [Waiting(job_id=row.id, needs=Room(cpus=row.cpus, gpus=row.gpus), since=row.not_before) for row in rows]
+
+    def needs(cpus: float, gpus: float, *, begun: bool) -> Room:
+        if not begun:
+            return Room(cpus=cpus, gpus=gpus)
+        # Of what there is none at all, none is left to make do with.
+        return Room(cpus=min(cpus, most.cpus) or cpus, gpus=min(gpus, most.gpus) or gpus)
+
+    return [
+        Waiting(
+            job_id=row.id,
+            needs=needs(row.cpus, row.gpus, begun=row.started_at is not None),
+            since=row.not_before,
+        )
+        for row in rows
+    ]
 
 
 def running_now(session: Session) -> list[Running]:
-    """Live attempts, and ended ones whose processes may still be there: who comes next would share with them."""
-    left = and_(Attempt.state.in_(ENDS), Attempt.handle.is_not(None))
-    taking = or_(Attempt.state.in_(LIVE), left)
-    rows = session.execute(select(Job.cpus, Job.gpus, Attempt.created_at).join(Attempt).where(taking)).all()
-    return [Running(takes=Room(cpus=row.cpus, gpus=row.gpus), since=row.created_at) for row in rows]
+    return [Running(takes=takes(row), since=row.since) for row in session.connection().execute(TAKING)]
+
+
+def takes(row: Job | Taking) -> Room:
+    return Room(cpus=row.cpus, gpus=row.gpus)
+
+
+# Live attempts, and ended ones whose processes may still be there: who comes next would share with them.
+TAKING = (
+    select(
+        *(Job.id, Job.priority, Job.not_before, Job.cpus, Job.gpus, Attempt.created_at.label("since")),
+        # A job that is starting is queued by its own state.
+        and_(Job.state == JobState.QUEUED, Attempt.state.in_(LIVE)).label("starting"),
+    )
+    .join(Attempt)
+    .where(or_(Attempt.state.in_(LIVE), and_(Attempt.state.in_(ENDS), Attempt.handle.is_not(None))))
+)
 
 
 def _due(now: int) -> tuple[ColumnElement[bool], ...]:

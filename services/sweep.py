@@ -2,6 +2,7 @@
 
 What is removed, each after a grace in which somebody may still be at it:
   jobs that ended longer ago than PURL_KEEP_DAYS, where that is set
+  uploaded weights that no job names, PURL_KEEP_WEIGHTS_DAYS after anybody last had to do with them
   saved work of ended jobs: no attempt will go on from it
   what attempts uploaded and never published before they ended
   answers to dry runs, and Idempotency-Keys that have run out
@@ -24,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from purlkit.errors import PurlError
-from services import artifacts, jobs
+from services import artifacts, jobs, weights
 from services.artifacts import Store, blobs
 from services.database import Database, clock
 from services.ids import is_id
@@ -41,6 +42,8 @@ KEEP_CHECKS_MS = 7 * DAY_MS
 FIRST_SWEEP_SECONDS = 60.0
 # So many jobs in one transaction: nobody waits long for it.
 JOBS_AT_ONCE = 20
+# For these all jobs are looked through once more, which takes longer than to remove a few rows.
+WEIGHTS_AT_ONCE = 500
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Swept:
     """How many of each were removed."""
 
     jobs: int = 0
+    weights: int = 0
     saved: int = 0
     staged: int = 0
     checks: int = 0
@@ -90,6 +94,7 @@ def sweep(db: Database, store: Store, settings: Settings) -> Swept:
     grace_ms = round(settings.sweep_grace_seconds * 1000)
     swept = Swept()
     swept.jobs = _delete_old_jobs(db, settings.keep_days)
+    swept.weights = _forget_weights(db, settings.keep_weights_days)
     with db.write() as session:
         swept.saved = _free_saved_work(session, grace_ms)
         swept.staged = _free_staged(session, grace_ms)
@@ -116,6 +121,18 @@ def _delete_old_jobs(db: Database, keep_days: float) -> int:
         deleted += len(found)
         if len(found) < JOBS_AT_ONCE:
             return deleted
+
+
+def _forget_weights(db: Database, keep_days: float) -> int:
+    if not keep_days:
+        return 0
+    idle_ms, forgotten = round(keep_days * DAY_MS), 0
+    with db.read() as session:
+        unused = weights.unused(session, idle_ms=idle_ms)
+    for start in range(0, len(unused), WEIGHTS_AT_ONCE):
+        with db.write() as session:
+            forgotten += weights.forget(session, unused[start : start + WEIGHTS_AT_ONCE], idle_ms=idle_ms)
+    return forgotten
 
 
 def _free_saved_work(session: Session, grace_ms: int) -> int:

@@ -38,7 +38,7 @@ from services import artifacts, attempts
 from services.artifacts import Blob
 from services.attempts import Claim
 from services.database import Database, upgrade
-from services.launch import Handle
+from services.launch import Capacity, Handle
 from services.settings import Settings
 from services.tables import Artifact, Attempt, Job, SavedBlob
 
@@ -144,11 +144,15 @@ class FakeLauncher:
     """Remembers what it was asked to start; a test decides what dies."""
 
     place: str = "here"
+    has: Capacity | None = None
     launches: list[Launch] = field(default_factory=list)
     asked_to_drain: list[Handle] = field(default_factory=list)
     ended: list[Handle] = field(default_factory=list)
     _dead: set[int] = field(default_factory=set)
     _pids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def capacity(self) -> Capacity | None:
+        return self.has
 
     def launch(
         self,

@@ -11,7 +11,8 @@ from ray.tune.registry import register_env
 from purlkit.results import Episode
 from purlkit.spec import Agent
 from tests.landscape import Landscape, LandscapeEnv
-from workers.dqn import PurlDQN, dqn_config
+from workers.dqn import PurlDQN
+from workers.dqn_config import dqn_config
 
 EPISODES = 20
 

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from purlkit.results import (
     WorkerEvent,
     WorkerEvents,
 )
+from workers.calls import FileBody, Interrupted, Superseded, Unreachable, checked
 
 log = logging.getLogger("purl.link")
 
@@ -39,28 +40,7 @@ FENCE_AFTER = 2 / 3
 CALL_SECONDS = 30.0  # one request: long enough for a big checkpoint on a slow disk, shorter than a lease
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # the last one again and again, until the lease is two thirds gone
 SLOWEST_BYTES_PER_SECOND = 2**20  # an upload may take so much longer: the service may pass it on to S3 first
-PIECE_BYTES = 256 * 1024
 EVENTS_PER_CALL = 50  # of a network with 200 layers that is half of what one call may bring
-
-
-class Interrupted(Exception):
-    """The service asked this attempt to stop: pause, cancel or drain."""
-
-    def __init__(self, command: Command) -> None:
-        super().__init__(command)
-        self.command = command
-
-
-class Superseded(Exception):
-    """The token no longer holds: another attempt goes on in this one's place."""
-
-
-class Unreachable(Exception):
-    """The service has not answered once: its address is not one that works from here."""
-
-
-class Refused(Exception):
-    """The service answered with an error that trying again can't mend."""
 
 
 @dataclass
@@ -77,18 +57,6 @@ class _Saved:
 @dataclass
 class _Flush:
     done: threading.Event = field(default_factory=threading.Event)
-
-
-class _File:
-    """A file as a body: read anew at each try, and never held whole."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __iter__(self) -> Iterator[bytes]:
-        with self._path.open("rb") as file:
-            while piece := file.read(PIECE_BYTES):
-                yield piece
 
 
 class Link:
@@ -178,7 +146,7 @@ class Link:
         return self._call("GET", href).content
 
     def put_artifact(self, name: str, path: Path, media_type: str) -> None:
-        self._put(f"{self._path}/artifacts/{name}", _File(path), media_type)
+        self._put(f"{self._path}/artifacts/{name}", FileBody(path), media_type)
 
     def append_log(self, start: int, data: bytes) -> None:
         """The next bytes of the log, from this offset."""
@@ -218,7 +186,7 @@ class Link:
             json=beat.model_dump(mode="json"),
             timeout=max(1.0, self._lease_seconds / 6),  # several tries fit before the fence
         )
-        answer = HeartbeatAnswer.model_validate_json(_checked(response).content)
+        answer = HeartbeatAnswer.model_validate_json(checked(response).content)
         self._renewed_at, self._lease_seconds = asked_at, answer.lease_seconds
         if answer.command != "continue":
             self._command = answer.command
@@ -265,7 +233,7 @@ class Link:
 
     # ---- one call, tried until the lease is nearly gone
 
-    def _put(self, path: str, content: bytes | _File, media_type: str) -> None:
+    def _put(self, path: str, content: bytes | FileBody, media_type: str) -> None:
         whole, size = hashlib.sha256(), 0
         for piece in [content] if isinstance(content, bytes) else content:
             whole.update(piece)
@@ -281,8 +249,8 @@ class Link:
             try:
                 response = self._http.request(method, path, **kwargs)
                 self._reached = True
-                if response.status_code < 500 and response.status_code != 429:
-                    return _checked(response)
+                if response.status_code < 500 and response.status_code not in (408, 429):
+                    return checked(response)
                 problem = f"HTTP {response.status_code}"
             except httpx.TransportError as error:
                 problem = f"{type(error).__name__}: {error}"
@@ -304,16 +272,3 @@ class Link:
         log.error("this attempt ends itself: %s", reason)
         self._failure = Superseded(reason)
         self._on_fence()
-
-
-def _checked(response: httpx.Response) -> httpx.Response:
-    if response.is_success:
-        return response
-    try:
-        problem = response.json()
-        code, detail = str(problem.get("code")), str(problem.get("detail"))
-    except ValueError:
-        code, detail = "unknown", response.text[:200]
-    if response.status_code == 401 or code == "attempt_superseded":
-        raise Superseded(detail)
-    raise Refused(f"{response.request.method} {response.request.url.path}: {response.status_code} {code}: {detail}")

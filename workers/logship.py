@@ -8,7 +8,8 @@ import stat
 import threading
 from pathlib import Path
 
-from workers.link import Link, Refused, Superseded
+from workers.calls import Refused, Superseded
+from workers.link import Link
 
 log = logging.getLogger("purl.logship")
 

@@ -15,7 +15,7 @@ from purlkit.agent.relabel import relabelled
 from purlkit.agent.replay import Step
 from purlkit.budget.allocation import Allocation
 from purlkit.check import check
-from purlkit.errors import Impossible
+from purlkit.errors import Diverged, Impossible
 from purlkit.results import Episode, Finish, Phase
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
@@ -104,8 +104,8 @@ def _reach(
     if stage.spec.search.algorithm == "purl-budget":
         own = [budget.best_allocation(track, dense, budget.scouting(track, stage.seed), found, stage.seed)]
     else:
-        best = candidates.best_episode(stage, found)
-        own = [candidates.mean_policy(stage, found), *([best] if best else [])]
+        best = candidates.best_episode(stage, found, dense.uses)
+        own = [candidates.mean_policy(stage, found, dense.uses), *([best] if best else [])]
     rivals = [
         randomly.best_of_random(track, dense) if name == "random" else candidates.naive(name, stage.spec, dense)
         for name in stage.spec.baselines
@@ -168,9 +168,11 @@ def _saved_stage(job: Attempt, stage: Stage) -> Stage | None:
 
 def _next_stage(job: Attempt, dense: Dense, stage: Stage, found: Found, pulse: Pulse, epoch_images: int) -> Stage:
     """Prune and fine-tune what a stage found; what comes of it is where the next search begins."""
-    entrant, training = candidates.mean_policy(stage, found), stage.spec.fine_tune
+    entrant, training = candidates.mean_policy(stage, found), stage.spec.tunings[stage.number]
     leg = Leg("tuned", entrant, training, derive(stage.seed, "fine-tune"), until=training.epochs)
     [run] = _track(job, dense, stage, pulse).run([leg])
+    if run.diverged is not None:
+        raise Diverged(run.diverged, at="/fine_tune")
     seconds = stage.seconds + found.seconds + run.seconds
     following = stages.after(stage, entrant, run, seconds=seconds, images=training.epochs * epoch_images)
     job.link.event("note", {"stage": stage.number, "sparsity": entrant.mask.sparsity})

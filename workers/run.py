@@ -9,6 +9,7 @@ PURL_CODE_SHA256                       of the code that the service means; unset
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -17,12 +18,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from purlkit import code
-from purlkit.errors import PurlError, place_of
+from purlkit.errors import DiskFull, PurlError, place_of
 from purlkit.processes import end_own_session
 from purlkit.results import LOG, UNREACHABLE_EXIT, ErrorReport, Finish, Outcome
 from workers import cluster, scratch
 from workers.attempt import Attempt
-from workers.link import Interrupted, Link, Superseded, Unreachable
+from workers.calls import Interrupted, Superseded, Unreachable
+from workers.link import Link
 from workers.logship import LogShipper, keep_tail, own_output
 
 log = logging.getLogger("purl.worker")
@@ -55,9 +57,7 @@ def _attend(link: Link, environ: Mapping[str, str], folder: Path) -> int:
         shipper.start()
         finish = _run(job, expected_code=environ.get("PURL_CODE_SHA256"))
         shipper.stop()
-        # Whoever sees the end of the job can read at once how it came about.
-        keep_tail(said, folder / LOG)
-        link.put_artifact(LOG, folder / LOG, "text/plain; charset=utf-8")
+        send_log(link, said, folder / LOG)
         link.finish(finish)
     except Unreachable as error:
         log.error("PURL_PUBLIC_URL does not lead from here to the service: %s", error)
@@ -66,6 +66,15 @@ def _attend(link: Link, environ: Mapping[str, str], folder: Path) -> int:
         log.error("superseded: %s", error)
         return 3
     return 0
+
+
+def send_log(link: Link, said: Path, kept: Path) -> None:
+    """Whoever sees the end of the job can read at once how it came about. A disk that fails must not cost the end."""
+    try:
+        keep_tail(said, kept)
+        link.put_artifact(LOG, kept, "text/plain; charset=utf-8")
+    except OSError as problem:
+        log.warning("the log is left to the dispatcher: %s", problem)
 
 
 def _run(job: Attempt, *, expected_code: str | None = None) -> Finish:
@@ -98,6 +107,10 @@ def report_of(error: Exception) -> ErrorReport:
     cause = getattr(error, "cause", None)  # of what Ray brings from a task: the exception that was raised there
     if isinstance(cause, PurlError):
         error = cause
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = DiskFull()
+        full.where = place_of(error)
+        error = full
     if isinstance(error, PurlError):
         where = error.where or place_of(error)
         return ErrorReport(code=error.code, message=str(error), at=error.at, where=where, retryable=error.retryable)

@@ -28,7 +28,8 @@ from purlkit.spec import JobSpec, Search
 from purlkit.training.data import subset
 from purlkit.zoo import datasets, models
 from workers import searchstate
-from workers.dqn import PurlDQN, dqn_config
+from workers.dqn import PurlDQN
+from workers.dqn_config import dqn_config
 from workers.pulse import Pulse
 from workers.stages import Stage
 
@@ -111,7 +112,7 @@ def make_env(config: Any) -> gymnasium.Env[Any, Any]:
     cache = spec.resources.cache_bytes
     if search.algorithm == "purl-budget":
         return WatchedBudget(**common, origin=config["origin"], remembered=entries_in(cache, config["layers"]))
-    return WatchedWalk(**common, target_accuracy=config["target_accuracy"], cache_bytes=cache)
+    return WatchedWalk(**common, target_accuracy=config["target_accuracy"], goal=spec.goal, cache_bytes=cache)
 
 
 def keep_to_share(gpus: float) -> None:

@@ -11,7 +11,7 @@ from api import docs
 from api.deps import DatabaseDep, StoreDep
 from api.downloads import send
 from api.errors import Problem
-from api.represent import artifact_view, episode_view, layer_views
+from api.represent import artifact_view, episode_view, is_of_sparsity, is_point, layer_views
 from api.router import Router
 from api.schemas import ArtifactView, CandidateLayers, EpisodeView, Listing, Page, Stored
 from purlkit.results import CHECKPOINT
@@ -119,10 +119,19 @@ def get_checkpoint(
 
 
 def _checkpoint_name(result: dict[str, Any], sparsity: float | None) -> str:
+    """Of a result of another version as much is used as can be read."""
     if sparsity is None:
-        return str(result["checkpoint"].get("name", CHECKPOINT))
-    names = {point["target"]: point["checkpoint"]["name"] for point in result.get("points", ())}
-    if sparsity not in names:
-        targets = ", ".join(f"{target:g}" for target in names)
-        raise Problem(404, "no_checkpoint", f"the job has no such target sparsity: ask for one of {targets}")
-    return str(names[sparsity])
+        return _name_in(result)
+    stored = result.get("points")
+    points = [one for one in stored if is_point(one) and is_of_sparsity(one)] if isinstance(stored, list) else []
+    for point in points:
+        if point["target"] == sparsity:
+            return _name_in(point)
+    targets = ", ".join(f"{point['target']!r}" for point in points)
+    remedy = f"ask for one of {targets}" if targets else "ask without `sparsity` for its only checkpoint"
+    raise Problem(404, "no_checkpoint", f"the job has no such target sparsity: {remedy}")
+
+
+def _name_in(stored: dict[str, Any]) -> str:
+    checkpoint = stored.get("checkpoint")
+    return str(checkpoint.get("name", CHECKPOINT)) if isinstance(checkpoint, dict) else CHECKPOINT

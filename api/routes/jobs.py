@@ -22,7 +22,7 @@ from api.deps import DatabaseDep, Parts, PartsDep
 from api.dry_run import dry_run
 from api.errors import Problem, blame_parameter
 from api.ranges import matches
-from api.represent import job_path, job_view, page_of
+from api.represent import job_path, job_view, new_job_view, page_of
 from api.router import Router
 from api.schemas import CheckView, JobView, Page
 from purlkit.spec import JobSpec
@@ -142,7 +142,7 @@ def _submit(parts: Parts, key: str | None, make: Callable[..., Submitted]) -> Re
     check_room(settings)
     with parts.db.write() as session:
         submitted = make(session, key=key, keep_hours=settings.idempotency_hours, limits=Quotas.of(settings))
-        view = job_view(session, submitted.job)
+        view = (job_view if submitted.replayed else new_job_view)(session, submitted.job)
     headers = {"Location": job_path(submitted.job)}
     if submitted.replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -173,17 +173,19 @@ def list_jobs(
         created_after=_ms(created_after),
         created_before=_ms(created_before),
     )
-    with parts.db.read() as session:
-        page = listing.page(session, chosen, limit=limit, after=after)
-        found = page_of(parts.jobs_json.of(session, page.items), has_more=page.has_more, next=page.next)
-    return Response(found, media_type="application/json")
+
+    def read() -> bytes:
+        with parts.db.read() as session:
+            page = listing.page(session, chosen, limit=limit, after=after)
+            return page_of(parts.jobs_json.of(session, page.items), has_more=page.has_more, next=page.next)
+
+    return Response(parts.recall.get((chosen, limit, after), read), media_type="application/json")
 
 
-def _labels(said: list[str]) -> dict[str, str]:
+def _labels(said: list[str]) -> tuple[tuple[str, str], ...]:
     """Splits at the first colon, so a value may have more of them."""
-    pairs = [text.split(":", 1) for text in said]
-    labels = dict(pairs)
-    if len(labels) < len(pairs):
+    labels = tuple((key, value) for key, _, value in (text.partition(":") for text in said))
+    if len(dict(labels)) < len(labels):
         raise blame_parameter("invalid_parameter", "label", "a job has one value for each key: name each key once")
     return labels
 
@@ -204,8 +206,12 @@ def get_job(
     if_none_match: Annotated[str, Header(description="the ETag of an earlier answer")] = "",
 ) -> Response:
     """The ETag is of the whole answer, since a job's place in the queue moves without the job's own row."""
-    with parts.db.read() as session:
-        body = parts.jobs_json.one(session, job_id)
+
+    def read() -> bytes:
+        with parts.db.read() as session:
+            return parts.jobs_json.one(session, job_id)
+
+    body = parts.recall.get(job_id, read)
     etag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
     if matches(if_none_match, etag):

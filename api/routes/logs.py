@@ -32,7 +32,8 @@ _NUMBER = re.compile("[0-9]{1,9}")
 )
 def get_attempt_log(job_id: str, number: str, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
     """It grows while the attempt runs: ask for `Range: bytes=N-`, where N is how much you have. A 416 says that there
-    is nothing new yet. Of a log of more than 8 MiB the end is kept once the attempt has ended."""
+    is nothing new yet. Where an answer has an ETag, 416 too, the log is whole and nothing will follow. Of a log of more
+    than 8 MiB the end is kept once the attempt has ended."""
     with db.read() as session:
         jobs.get(session, job_id)
         if _NUMBER.fullmatch(number) is None:

@@ -10,20 +10,21 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from purlkit import arguments
 from purlkit.agent.dqn import Actor, Learner, Policy, epsilon
 from purlkit.agent.incumbent import incumbent
 from purlkit.agent.replay import Floats, Step, steps_of
 from purlkit.agent.schedule import Schedule
 from purlkit.env import PruningEnv, Walk
 from purlkit.errors import InvalidSpec
-from purlkit.pruning.layers import layers_to_prune, prunable_layers
+from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.policy import mask_for_alphas, mean_alphas
 from purlkit.pruning.ranking import weights_to_keep
 from purlkit.results import Episode
 from purlkit.seeds import derive
 from purlkit.spec import Resources, Retrain, Search
-from purlkit.training.data import Splits, splits_of, subset
+from purlkit.training.data import Splits, subset
 from purlkit.training.evaluate import accuracy
 
 OnEpisode = Callable[[Episode], None]
@@ -99,10 +100,18 @@ def search(
     >>> sum(int((layer.weight == 0).sum()) for layer in (model[0], model[2]))
     24
     """
-    weights_to_keep(layers_to_prune(model), sparsity)  # out of reach is said now and not after all the episodes
-    splits = splits_of(data).to(next(model.parameters()).device)
+    sparsity = arguments.a_number("sparsity", sparsity)
+    # Out of reach is said now and not after all the episodes.
+    weights_to_keep(arguments.layers_with_values(model), sparsity)
+    seed = arguments.a_whole_number("seed", seed)
+    if accuracy_target is not None:
+        accuracy_target = arguments.a_share("accuracy_target", accuracy_target)
+    cache = arguments.as_in_a_spec(Resources, **({} if cache_bytes is None else {"cache_bytes": cache_bytes}))
+    splits = arguments.images_for(model, data)
     if settings is None:
-        settings = Search(episodes=episodes, retrain=Retrain(images=min(Retrain().images, len(splits.train))))
+        retrain = Retrain(images=min(Retrain().images, len(splits.train)))
+        settings = arguments.as_in_a_spec(Search, episodes=episodes, retrain=retrain)
+    settings = arguments.of_kind("settings", settings, Search)
     if settings.algorithm != "purl":
         raise InvalidSpec(
             "this is the search of purl", at="/search/algorithm", remedy="call purlkit.budget.search.search"
@@ -116,7 +125,7 @@ def search(
         target_accuracy=accuracy(model, reward_images) if accuracy_target is None else accuracy_target,
         target_sparsity=sparsity,
         retrain_seed=0,  # every episode brings its own
-        cache_bytes=Resources().cache_bytes if cache_bytes is None else cache_bytes,
+        cache_bytes=cache.cache_bytes,
     )
     began = time.monotonic()
     try:

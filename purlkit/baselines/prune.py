@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from purlkit import baselines
+from purlkit import arguments, baselines
 from purlkit.baselines.scoring import by_reward_split
 from purlkit.errors import MissingData, UnknownName
-from purlkit.pruning.layers import layers_to_prune
 from purlkit.pruning.masks import Mask
-from purlkit.spec import Retrain
-from purlkit.training.data import Splits, splits_of
+from purlkit.spec import Retrain, Search, Training
+from purlkit.training.data import Splits
+
+# What an option must be, whichever method has it; None where leaving it out means something.
+_CHECKS: Mapping[str, Callable[[Any], object]] = {
+    "floor": lambda given: arguments.a_whole_number("floor", given, least=0),
+    "minimum_threshold": lambda given: given is None or arguments.a_share("minimum_threshold", given),
+    "training": lambda given: arguments.of_kind("training", given, Training),
+    "retrain": lambda given: given is None or arguments.of_kind("retrain", given, Retrain),
+    "episodes": lambda given: arguments.a_whole_number("episodes", given, least=1),
+    "seed": lambda given: arguments.a_whole_number("seed", given),
+    "alphas": lambda given: arguments.as_in_a_spec(Search, alphas=given),
+    "criterion": lambda given: arguments.as_in_a_spec(Search, criterion=given),
+}
 
 
 def prune(
@@ -38,16 +50,19 @@ def prune(
     >>> purlkit.prune(model, (x, (x.sum(1) > 0).long()), sparsity=0.8, method="random", episodes=3).sparsity
     0.8
     """
-    if method not in baselines.METHODS:
+    if not isinstance(method, str) or method not in baselines.METHODS:
         raise UnknownName(kind="method", known=sorted(baselines.METHODS), at="/method")
-    layers = layers_to_prune(model)
+    sparsity = arguments.a_number("sparsity", sparsity)
+    for name in options.keys() & _CHECKS.keys():
+        _CHECKS[name](options[name])
+    layers = arguments.layers_with_values(model)
     find = baselines.method(method)
     if method in baselines.FROM_WEIGHTS:
         mask = find(layers, sparsity, **options)
     elif data is None:
         raise MissingData(f"{method} trains the network", remedy="give data=…, a Splits or a pair (images, classes)")
     else:
-        splits = splits_of(data).to(layers[0].weight.device)
+        splits = arguments.images_for(model, data)
         if method in baselines.FROM_TRAINING:
             mask = find(model, splits.train, sparsity, **options)
         else:

@@ -1,7 +1,7 @@
 """A network's weights as files: safetensors, the same gzipped, and ONNX to run elsewhere. Data, never code."""
 
 from purlkit.checkpoint.files import from_bytes, load, read, read_compressed, to_bytes, write, write_compressed
-from purlkit.checkpoint.weights import fingerprint, load_into, recount, sha256, tensors_of
+from purlkit.checkpoint.weights import fingerprint, load_into, recount, refuse_unfit, sha256, tensors_of
 
 __all__ = [
     "fingerprint",
@@ -11,6 +11,7 @@ __all__ = [
     "read",
     "read_compressed",
     "recount",
+    "refuse_unfit",
     "sha256",
     "tensors_of",
     "to_bytes",

@@ -13,6 +13,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from purlkit.arguments import a_network
 from purlkit.checkpoint.inflate import Inflated
 from purlkit.checkpoint.weights import load_into, refuse_unfit, tensors_of
 from purlkit.errors import BadWeightsFile
@@ -102,8 +103,9 @@ def load(path: Path | str, model: nn.Module) -> dict[str, str]:
     ...     load(Path(folder, "net.safetensors"), nn.Linear(2, 2))
     {'about': 'an example'}
     """
-    path = Path(path)
-    if not path.is_file():
+    a_network(model)
+    path = Path(path) if isinstance(path, str) else path
+    if not isinstance(path, Path) or not path.is_file():
         raise BadWeightsFile("there is no such file", remedy="give the path of a checkpoint")
     if path.name.endswith(".safetensors.gz"):
         reader = read_compressed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -78,11 +78,12 @@ def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, _Kind]:
 
 def _compare(own: Mapping[str, _Kind], given: Mapping[str, _Kind]) -> None:
     missing, unexpected = own.keys() - given.keys(), given.keys() - own.keys()
-    wrong = [name for name in own.keys() & given.keys() if not own[name].takes(given[name])]
+    both = sorted(own.keys() & given.keys())
+    wrong = [f"{name} is {given[name]} and not {own[name]}" for name in both if not own[name].takes(given[name])]
     problems = [
         *([f"missing: {_some(missing)}"] if missing else []),
         *([f"unexpected: {_some(unexpected)}"] if unexpected else []),
-        *([f"other than {_some(wrong, own)}"] if wrong else []),
+        *([_first_of(wrong)] if wrong else []),
     ]
     if problems:
         raise _unfit("; ".join(problems), "give the weights of the model that the spec names")
@@ -92,13 +93,14 @@ def _unfit(problem: str, remedy: str) -> WeightsDontFit:
     return WeightsDontFit(f"the weights don't fit the model ({problem})", at="/model/weights", remedy=remedy)
 
 
-def _some(names: Iterable[str], kinds: Mapping[str, _Kind] | None = None) -> str:
+def _some(names: Iterable[str]) -> str:
     """The first few, and only what looks like a tensor's name: the file is a stranger's."""
     names = sorted(names)
-    shown = [name if _TENSOR_NAME.fullmatch(name) else "(an odd name)" for name in names[:_SHOWN]]
-    if kinds is not None:
-        shown = [f"{name} {kinds[name]}" for name in names[:_SHOWN]]
-    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return _first_of([name if _TENSOR_NAME.fullmatch(name) else "(an odd name)" for name in names])
+
+
+def _first_of(told: Sequence[str]) -> str:
+    return ", ".join(told[:_SHOWN]) + (f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else "")
 
 
 def recount(tensors: Mapping[str, Tensor], layers: Iterable[str]) -> tuple[int, int]:

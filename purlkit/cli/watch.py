@@ -43,8 +43,8 @@ def show_job(job: Job) -> None:
             ("waits", record.pending_reason),
             ("queue position", None if record.queue_position is None else str(record.queue_position)),
             ("progress", f"{percent(progress.fraction, 0)}, {progress.phase}" if progress else None),
-            ("model", str(record.spec["model"]["name"])),
-            ("targets", jsonlib.dumps({k: v for k, v in record.spec["targets"].items() if v is not None})),
+            ("model", record.asked("model", "name")),
+            ("targets", jsonlib.dumps({k: v for k, v in record.spec.get("targets", {}).items() if v is not None})),
             ("attempts", "; ".join(_attempt(one) for one in record.attempts) or None),
             ("error", f"{record.error.code}: {record.error.message}" if record.error else None),
         ]
@@ -57,8 +57,8 @@ def show_job(job: Job) -> None:
             (
                 one.name + (" ←" if (one.method, one.variant) == _winner(record) else ""),
                 percent(one.sparsity, 2),
-                percent(one.accuracy, 2),
-                percent(one.select_accuracy, 2),
+                "diverged" if one.diverged else percent(one.accuracy, 2),
+                "" if one.diverged else percent(one.select_accuracy, 2),
             )
             for one in record.result.candidates
         ],
@@ -88,7 +88,7 @@ class Story:
         if event.type == "phase":
             self.phase = str(data.get("phase"))
             return f"phase: {self.phase}"
-        if event.type == "episode" and data.get("kind") == "search":
+        if event.type == "episode" and data.get("kind") == "search" and data.get("accuracies"):
             self.accuracies.append(data["accuracies"][-1])
             self.sparsities.append(data["sparsities"][-1])
             if len(self.accuracies) % EVERY == 0:
@@ -96,7 +96,8 @@ class Story:
                 return f"episode {len(self.accuracies)}: {shown}"
         if event.type == "candidate":
             name = " ".join(str(data[key]) for key in ("method", "variant") if data.get(key))
-            self.candidates.append(f"{name} {percent(data.get('accuracy'), 2)}")
+            came = "diverged" if data.get("diverged") else percent(data.get("accuracy"), 2)
+            self.candidates.append(f"{name} {came}")
             return f"fine-tuned: {self.candidates[-1]}"
         if event.type == "attempt" and data.get("reason"):
             self.notes.append(f"attempt {data.get('number')} {data.get('state')}: {data['reason']}")

@@ -1,11 +1,24 @@
-"""What the service tells of a job, as typed records. What they don't know they keep: a newer service may say more."""
+"""What the service tells of a job, as typed records.
+
+A newer or older service may say more, or say it otherwise: fields that are not known are kept, and a part of a job that
+can't be read here is set aside in `unread`, so that the rest can be.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 
 class Told(BaseModel):
@@ -40,6 +53,7 @@ class Candidate(Told):
     sparsity: float
     accuracy: float
     select_accuracy: float
+    diverged: str | None = None
 
     @property
     def name(self) -> str:
@@ -80,6 +94,22 @@ class Error(Told):
     message: str
 
 
+PARTS: dict[str, TypeAdapter[Any]] = {
+    "progress": TypeAdapter(Progress | None),
+    "attempts": TypeAdapter(tuple[Attempt, ...]),
+    "result": TypeAdapter(Result | None),
+    "error": TypeAdapter(Error | None),
+}
+
+
+def _is_readable(part: TypeAdapter[Any], told: Any) -> bool:
+    try:
+        part.validate_python(told)
+    except ValidationError:
+        return False
+    return True
+
+
 class JobRecord(Told):
     """A job as it was when the service was asked."""
 
@@ -99,6 +129,27 @@ class JobRecord(Told):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    unread: dict[str, Any] = Field(default_factory=dict)  # parts of another version, as they were told
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_aside(cls, told: Any) -> Any:
+        if not isinstance(told, dict):
+            return told
+        unread = {
+            name: told[name] for name, part in PARTS.items() if name in told and not _is_readable(part, told[name])
+        }
+        return {**{name: value for name, value in told.items() if name not in unread}, "unread": unread}
+
+    @model_serializer(mode="wrap")
+    def _as_told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = dump(self)
+        return {**told, **told.pop("unread")}
+
+    def asked(self, part: str, field: str) -> Any:
+        """A field of the spec, where this spec has it."""
+        told = self.spec.get(part)
+        return told.get(field) if isinstance(told, dict) else None
 
     @property
     def ended(self) -> bool:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from purlkit import results
+from purlkit.errors import InvalidSpec
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.training.evaluate import mode
@@ -61,11 +62,16 @@ def derived_layers(model: nn.Module, image: Tensor) -> list[str]:
 
 
 def cost(model: nn.Module, mask: Mask, uses: Mapping[str, int]) -> results.Cost:
-    """Of the model as it would be without the weights that the mask removes."""
+    """Of the model as it would be without the weights that the mask removes.
+
+    Where no product was counted, as in a network that multiplies in ways of its own, none is saved: a speed-up of 1.
+    """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     parameters_kept = parameters - (mask.total - mask.kept)
     dense = sum(total * uses[name] for name, (_, total) in mask.per_layer.items())
     left = sum(kept * uses[name] for name, (kept, _) in mask.per_layer.items())
+    if mask.kept == 0 or (dense and not left):
+        raise InvalidSpec("nothing that multiplies is left", remedy="keep at least one weight of every layer")
     return results.Cost(
         parameters=parameters,
         parameters_kept=parameters_kept,
@@ -73,8 +79,8 @@ def cost(model: nn.Module, mask: Mask, uses: Mapping[str, int]) -> results.Cost:
         multiply_adds_kept=left,
         compression=parameters / parameters_kept,
         compression_prunable=mask.total / mask.kept,
-        speed_up=dense / left,
-        flops_pruned=(dense - left) / dense,
+        speed_up=dense / left if dense else 1.0,
+        flops_pruned=(dense - left) / dense if dense else 0.0,
     )
 
 

@@ -19,6 +19,11 @@ class Training(Record):
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum; with Adam its first beta")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on every parameter")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each target spread over all classes alike")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="of the products in training: bfloat16 is torch's autocast, faster where the device has units for "
+        "it; weights, and all that is measured, are float32 either way",
+    )
 
 
 class FineTune(Training):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor
 
-from purlkit.errors import NotEnoughData
+from purlkit.errors import InvalidSpec, NotEnoughData
 
 # What training does to a batch that nothing else does: crops and mirrors, say. All that is random comes from the
 # generator, which the seed of the training started.
@@ -131,12 +131,30 @@ def splits_of(data: Splits | tuple[Tensor, Tensor]) -> Splits:
     """
     if isinstance(data, Splits):
         return data
-    images = Images(*data)
+    images = _pair(data)
     if len(images) < 2:
         raise NotEnoughData("there is not one image to train on and one to measure by", remedy="give at least 2")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).to(images.device)
     reward = max(1, len(images) // 5)
     return Splits(images[order[reward:]], images[order[:reward]], images[:0], images[:0])
+
+
+def _pair(data: Any) -> Images:
+    """Finite images and whole numbers for their classes; raises InvalidSpec for anything else."""
+
+    def refuse(problem: str, remedy: str) -> NoReturn:
+        raise InvalidSpec(f"data {problem}", at="/data", remedy=remedy)
+
+    if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(each, Tensor) for each in data):
+        refuse("is no pair of tensors", "give (images, classes), or a purlkit.training.data.Splits")
+    x, y = data
+    if y.dim() != 1 or y.is_floating_point() or y.is_complex() or y.dtype is torch.bool:
+        refuse("has classes that are no row of whole numbers", "give one number for each image")
+    if x.dim() == 0 or len(x) != len(y):
+        refuse(f"has {len(x) if x.dim() else 0} images and {len(y)} classes", "give one class for each image")
+    if not bool(x.isfinite().all()):
+        refuse("has images that are not finite", "leave them out")
+    return Images(x, y.long())
 
 
 def subset(train: Samples, n: int, seed: int) -> Images:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from purlkit.errors import Diverged
+from purlkit.errors import Diverged, InvalidSpec
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import Training
@@ -51,7 +51,13 @@ def train(
     mask = mask or Mask.dense(layers)
     mask.apply(layers)
     hold = mask.holder(layers)
-    optimizer = _optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], training)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        remedy = "call requires_grad_(True) on it, or on the part to train"
+        raise InvalidSpec(
+            "every parameter of the network is frozen, so there is nothing to train", at=at, remedy=remedy
+        )
+    optimizer = _optimizer(parameters, training)
     order = torch.Generator().manual_seed(seed)
     steps = training.epochs * steps_per_epoch(len(images), training.batch_size)
     step, first = 0, 0
@@ -69,7 +75,9 @@ def train(
                 for batch in batches(images, training.batch_size, order):
                     optimizer.param_groups[0]["lr"] = cosine(training.learning_rate, step, steps)
                     optimizer.zero_grad()
-                    loss = functional.cross_entropy(model(batch.x), batch.y, label_smoothing=training.label_smoothing)
+                    with products_in(training.precision, images.device):
+                        answers, smoothing = model(batch.x), training.label_smoothing
+                        loss = functional.cross_entropy(answers, batch.y, label_smoothing=smoothing)
                     loss.backward()
                     hold()
                     optimizer.step()
@@ -77,11 +85,10 @@ def train(
                     if on_batch is not None:
                         on_batch()
                 if not loss < HOPELESS_LOSS:
-                    raise Diverged(
-                        f"the training diverged in epoch {epoch + 1} of {training.epochs}",
-                        at=at,
-                        remedy="lower its learning_rate",
-                    )
+                    told = f"the training diverged in epoch {epoch + 1} of {training.epochs}"
+                    diverged = Diverged(told, at=at, remedy="lower its learning_rate")
+                    diverged.epoch = epoch + 1
+                    raise diverged
                 if on_epoch is not None:
                     on_epoch(epoch + 1, training.epochs)
                 if stop is not None and epoch + 1 < training.epochs and stop(epoch + 1):
@@ -91,6 +98,14 @@ def train(
             # A run that diverged has NaN for gradients, and NaN times zero is NaN: removed stays removed even then.
             mask.apply(layers)
     return None
+
+
+def products_in(precision: str, device: torch.device) -> torch.autocast:
+    """Said by the spec alone: a choice by a time that was taken would give other bits on the next run.
+
+    Entered anew for each step, for autocast remembers the rounded weights until it is left.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:

@@ -25,8 +25,8 @@ def build(model: spec.Model, *, shape: Shape, classes: int, seed: int, device: s
     builder = _builder(entry)
     with seeded(seed), torch.device(device):
         network = builder(shape=shape, classes=classes, **entry.fixed, **model.kwargs)
-    # Convolutions train 1.3 times as fast in this layout on the CPUs we measured; a file never shows it.
-    return network.to(memory_format=torch.channels_last)
+    _channels_last(network)
+    return network
 
 
 def build_for(job: spec.JobSpec, *, device: str = "cpu") -> nn.Module:
@@ -39,6 +39,16 @@ def build_for(job: spec.JobSpec, *, device: str = "cpu") -> nn.Module:
         seed=derive(job.seed, "initial"),
         device=device,
     )
+
+
+def _channels_last(network: nn.Module) -> None:
+    """Convolutions train 1.3 times as fast in this layout on the CPUs we measured; a file never shows it.
+
+    torch's own `network.to(memory_format=…)` fails on a weight of five dimensions, for which the layout is none.
+    """
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(tensor.device, memory_format=torch.channels_last)
 
 
 def _builder(entry: ModelEntry) -> Callable[..., nn.Module]:

@@ -18,9 +18,10 @@ def torchvision_names() -> list[str]:
 
 
 def timm_names() -> list[str]:
+    """Without those that end in _enc, the eyes of language models: they answer with features, whatever the classes."""
     import timm
 
-    return sorted(timm.list_models())
+    return sorted(name for name in timm.list_models() if not name.endswith("_enc"))
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from services import events, scheduling
 from services.database import CLAIM_LOCK, alone, clock
 from services.errors import NotFound
 from services.ids import digest, new_id, new_token
+from services.launch import Capacity
 from services.moves import move_job
 from services.settings import Settings
 from services.states import ENDS, LIVE, AttemptState, JobState
@@ -42,11 +43,11 @@ class Claim:
     token: str = field(repr=False)
 
 
-def claim(session: Session, settings: Settings, *, place: str = "") -> Claim | None:
-    """A token for the job that is next, and may start. None if there is none."""
+def claim(session: Session, settings: Settings, *, place: str = "", has: Capacity | None = None) -> Claim | None:
+    """A token for the job that is next, and may start in a place that has so much. None if there is none."""
     # Before the first look: several dispatchers would each find the same room free.
     alone(session.connection(), CLAIM_LOCK)
-    while (job := scheduling.next_job(session, settings, clock(session))) is not None:
+    while (job := scheduling.next_job(session, settings, clock(session), has)) is not None:
         if _is_readable(session, job):
             return _claim(session, settings, job, place)
     return None

@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.launch.local import LocalLauncher
-from services.launch.protocol import Handle, Launcher
+from services.launch.protocol import Capacity, Handle, Launcher
 from services.launch.ray_jobs import RayJobsLauncher, read_token
 from services.settings import Settings
 
-__all__ = ["Handle", "Launcher", "LocalLauncher", "RayJobsLauncher", "launcher_for"]
+__all__ = ["Capacity", "Handle", "Launcher", "LocalLauncher", "RayJobsLauncher", "launcher_for"]
 
 
 def launcher_for(settings: Settings, environ: Mapping[str, str]) -> Launcher:
     """Ray Jobs where PURL_RAY_ADDRESS is one of HTTP, else processes of this machine."""
     if settings.ray_address.startswith(("http://", "https://")):
-        return RayJobsLauncher(settings.ray_address, token=read_token(environ), send_code=settings.ray_code == "upload")
+        return RayJobsLauncher(
+            settings.ray_address,
+            token=read_token(environ),
+            send_code=settings.ray_code == "upload",
+            driver_cpus=settings.ray_driver_cpus,
+        )
     return LocalLauncher()

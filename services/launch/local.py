@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from purlkit import processes
-from services.launch.protocol import Handle
+from services.launch.protocol import Capacity, Handle
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,10 @@ class LocalLauncher:
     @property
     def place(self) -> str:
         return " ".join([socket.gethostname(), *_namespace().values()])
+
+    def capacity(self) -> Capacity | None:
+        """A process here may join a cluster elsewhere, or start a Ray that says it has more than this machine."""
+        return None
 
     def launch(
         self,

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 Handle = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """What a place has for attempts, all its nodes together."""
+
+    cpus: float
+    gpus: float
 
 
 class Launcher(Protocol):
@@ -15,6 +24,9 @@ class Launcher(Protocol):
     @property
     def place(self) -> str:
         """A name for it: whoever has a launcher of the same place can see and end the same attempts."""
+
+    def capacity(self) -> Capacity | None:
+        """As far as is known now; None where it was never learnt, or where only the settings can say."""
 
     def launch(
         self,

@@ -18,7 +18,7 @@ import httpx
 from purlkit import code
 from purlkit.results import UNREACHABLE_EXIT
 from services.errors import BadSetting, LaunchFailed
-from services.launch.protocol import Handle
+from services.launch.protocol import Capacity, Handle
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,10 @@ ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 
 # A job's start on a busy head was seen to take seconds; nobody waits for an answer longer than this.
 TIMEOUT = httpx.Timeout(20.0, connect=5.0)
+# A head that is busy is asked for its nodes again at the next pass: nobody waits for that answer.
+NODES_TIMEOUT = httpx.Timeout(5.0)
+NODES = "/api/v0/nodes"
+LIVING = {"filter_keys": "state", "filter_predicates": "=", "filter_values": "ALIVE", "limit": "10000"}
 TRIES = 3
 RETRY_SECONDS = 1.0
 # What was asked this recently is not asked again, and a head that did not answer is left alone for a while:
@@ -46,18 +50,45 @@ class RayJobsLauncher:
     """`send_code`: the workers' code goes along as a package; else the cluster's image has it."""
 
     def __init__(
-        self, address: str, *, token: str | None, send_code: bool = True, timeout: httpx.Timeout = TIMEOUT
+        self,
+        address: str,
+        *,
+        token: str | None,
+        send_code: bool = True,
+        driver_cpus: float = 0.0,
+        timeout: httpx.Timeout = TIMEOUT,
     ) -> None:
         self._address = address
+        # Ray keeps a driver that asks for nothing on the head.
+        self._room: dict[str, Any] = {"entrypoint_num_cpus": driver_cpus} if driver_cpus else {}
         self._send_code = send_code
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout, trust_env=False)
         self._seen: dict[str, tuple[float, bool]] = {}
         self._silent_until = 0.0
+        self._capacity: Capacity | None = None
 
     @property
     def place(self) -> str:
         return self._address
+
+    def capacity(self) -> Capacity | None:
+        """What the nodes that are there now have in all, by Ray's state API. Who is silent has what it had."""
+        if time.monotonic() < self._silent_until:
+            return self._capacity
+        try:
+            answer = self._call("GET", NODES, params=LIVING, timeout=NODES_TIMEOUT)
+            nodes = [node["resources_total"] for node in answer.json()["data"]["result"]["result"]]
+        except LaunchFailed as problem:
+            log.warning("the nodes of the cluster are not known: %s", problem)
+        except (ValueError, KeyError, TypeError):
+            log.warning("the nodes of the cluster are not known: %s answers in another way than it did", NODES)
+        else:
+            # A head that has just begun knows of no node yet, not even of itself.
+            if nodes:
+                cpus, gpus = (sum(float(node.get(kind, 0.0)) for node in nodes) for kind in ("CPU", "GPU"))
+                self._capacity = Capacity(cpus=cpus, gpus=gpus)
+        return self._capacity
 
     def launch(
         self,
@@ -78,7 +109,8 @@ class RayJobsLauncher:
         if self._send_code:
             runtime_env["working_dir"] = self._send(sources)
         # The driver leads the session that Ray makes for it, so that it can end everything of its own.
-        self._submit({"submission_id": name, "entrypoint": f"exec python -m {module}", "runtime_env": runtime_env})
+        entrypoint = f"exec python -m {module}"
+        self._submit({"submission_id": name, "entrypoint": entrypoint, "runtime_env": runtime_env, **self._room})
         return handle
 
     def alive(self, handle: Handle) -> bool:
@@ -179,10 +211,14 @@ class RayJobsLauncher:
         return f"gcs://{name}"
 
     def _fetch_log(self, job: str, path: Path) -> None:
+        """A full disk, or an answer that is none, costs the log: whoever ends a job has more to do than that."""
         answer = self._call("GET", f"/api/jobs/{job}/logs")
-        if answer.is_success and (said := answer.json().get("logs")):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(said.encode()[-KEPT_LOG_BYTES:])
+        try:
+            if answer.is_success and (said := answer.json().get("logs")):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(said.encode()[-KEPT_LOG_BYTES:])
+        except (OSError, ValueError) as problem:
+            log.warning("job %s: its log is not kept: %s", job, problem)
 
     def _call(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         try:

@@ -41,6 +41,13 @@ SMALL_JOB: dict[str, Any] = {
 }
 # The same with time enough to kill something in the middle of it.
 LONGER_JOB: dict[str, Any] = {**SMALL_JOB, "search": {**SMALL_JOB["search"], "episodes": 40}}
+# As small as a whole job can be, for what is not about the search.
+LEAST_JOB: dict[str, Any] = {
+    **SMALL_JOB,
+    "search": {"episodes": 2, "greedy_episodes": 1, "retrain": {"epochs": 1}},
+    "fine_tune": {"epochs": 1},
+    "resources": {"env_runners": 1},
+}
 
 JOB_SECONDS = 240.0
 

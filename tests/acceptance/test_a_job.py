@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from purlkit.results import CHECKPOINT, COMPRESSED, ONNX, POLICY, RESULT, WEIGHT
 from purlkit.spec import Dataset
 from purlkit.training.evaluate import accuracy
 from purlkit.zoo import catalog, datasets, small
-from tests.acceptance.running import SMALL_JOB, RunningService, serving
+from tests.acceptance.running import LEAST_JOB, SMALL_JOB, RunningService, serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -138,6 +139,17 @@ def test_each_target_has_a_checkpoint_and_the_headline_is_the_highest(
     assert missing.json()["detail"].endswith("ask for one of 0.5, 0.7, 0.8")
 
 
+def test_its_report_says_every_verdict_and_where_it_comes_from(service: RunningService, done: dict[str, Any]) -> None:
+    page = service.http.get(done["links"]["report"])
+
+    assert page.headers["content-type"].startswith("text/html")
+    said = unescape(page.text)
+    assert [point["verdict"] in said for point in done["result"]["points"]] == [True] * 3
+    assert done["id"] in said
+    assert done["result"]["checkpoint"]["sha256"] in said
+    assert said.count("exploring") == 2  # in both pictures of the search
+
+
 def test_every_episode_is_on_record_once(service: RunningService, done: dict[str, Any]) -> None:
     episodes = service.episodes(done["id"])
 
@@ -155,7 +167,7 @@ def test_uploaded_weights_are_pruned_instead_of_trained_ones(service: RunningSer
     uploaded = service.http.post("/weights", content=save(model.state_dict()), headers=binary).json()
 
     job = service.ended(
-        service.submit({**SMALL_JOB, "model": {**SMALL_JOB["model"], "weights": uploaded_as(uploaded)}})
+        service.submit({**LEAST_JOB, "model": {**LEAST_JOB["model"], "weights": uploaded_as(uploaded)}})
     )
 
     assert job["state"] == "succeeded", job["error"]

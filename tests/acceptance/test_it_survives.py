@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from purlkit.processes import session_members
+from purlkit.spec import Search
 from tests import ray_processes
 from tests.acceptance.running import LONGER_JOB, SMALL_JOB, RunningService, serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
+
+LOOKAHEAD = Search().lookahead
 
 
 @pytest.fixture(scope="module")
@@ -62,26 +65,6 @@ def outcome(candidate: dict[str, Any]) -> Any:
     return [candidate[name] for name in told]
 
 
-def test_a_killed_attempt_is_followed_by_one_that_goes_on_from_the_last_finished_episode(
-    service: RunningService, uninterrupted: dict[str, Any]
-) -> None:
-    job_id = service.submit(LONGER_JOB)
-    service.searching(job_id, episodes=8)
-    [pid] = service.attempt_pids()
-
-    os.kill(pid, signal.SIGKILL)
-    job = service.ended(job_id)
-
-    same_outcome(service, job, uninterrupted)
-    assert [attempt["state"] for attempt in job["attempts"]] == ["lost", "succeeded"]
-    by_attempt = dict.fromkeys((1, 2), 0)
-    for episode in service.episodes(job_id):
-        by_attempt[episode["attempt"]] += 1
-    assert by_attempt[1] >= 8 - LONGER_JOB["search"].get("lookahead", 2)
-    assert by_attempt[2] > 0
-    assert session_members(pid) == []
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("kind", [ray_processes.RUNNER, ray_processes.RAYLET, ray_processes.GCS])
 def test_whatever_of_ray_is_killed_the_job_ends_as_if_nothing_had_happened(
@@ -99,7 +82,7 @@ def test_whatever_of_ray_is_killed_the_job_ends_as_if_nothing_had_happened(
 
 @pytest.mark.long
 def test_an_attempt_killed_in_its_second_stage_is_followed_by_one_that_goes_on_there(service: RunningService) -> None:
-    staged = {**SMALL_JOB, "stages": [0.5, 0.8]}
+    staged = {**SMALL_JOB, "stages": [0.5, 0.8], "stage_epochs": [3]}
     undisturbed = service.ended(service.submit({**staged, "resources": {"env_runners": 1}}))
     each = SMALL_JOB["search"]["episodes"]
     job_id = service.submit(staged)
@@ -117,23 +100,6 @@ def test_an_attempt_killed_in_its_second_stage_is_followed_by_one_that_goes_on_t
     assert [episode["stage"] for episode in service.episodes(job_id, kind="greedy")] == [0, 0, 1, 1]
 
 
-def test_killed_api_and_dispatcher_come_back_and_cost_no_attempt(
-    service: RunningService, uninterrupted: dict[str, Any]
-) -> None:
-    job_id = service.submit(LONGER_JOB)
-    service.searching(job_id, episodes=4)
-
-    for words in (("-m", "api"), ("-m", "services.dispatcher")):
-        killed = service.child(*words)
-        assert killed is not None
-        os.kill(killed, signal.SIGKILL)
-        wait_until(f"{words} is back", lambda w=words, k=killed: service.child(*w) not in (None, k))
-    job = service.ended(job_id)
-
-    same_outcome(service, job, uninterrupted)
-    assert [attempt["state"] for attempt in job["attempts"]] == ["succeeded"]
-
-
 def test_a_cancelled_job_ends_cancelled_and_its_processes_are_gone(service: RunningService) -> None:
     job_id = service.submit(LONGER_JOB)
     service.searching(job_id, episodes=2)
@@ -147,19 +113,37 @@ def test_a_cancelled_job_ends_cancelled_and_its_processes_are_gone(service: Runn
     wait_until("its processes are gone", lambda: not any(session_members(pid) for pid in pids))
 
 
-def test_sigterm_drains_and_the_next_service_goes_on(
+def test_a_job_that_all_this_happens_to_ends_as_if_nothing_had_happened(
     service: RunningService, uninterrupted: dict[str, Any], data_dir: Path
 ) -> None:
+    """API and dispatcher killed, then the attempt, then SIGTERM to the service and another one in its place."""
     job_id = service.submit(LONGER_JOB)
+    service.searching(job_id, episodes=4)
+    for words in (("-m", "api"), ("-m", "services.dispatcher")):
+        killed = service.child(*words)
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        wait_until(f"{words} is back", lambda w=words, k=killed: service.child(*w) not in (None, k))
+    [pid] = service.attempt_pids()  # the same attempt still: theirs were no losses of its
+
     service.searching(job_id, episodes=8)
-
+    os.kill(pid, signal.SIGKILL)
+    service.searching(job_id, episodes=20)
+    assert session_members(pid) == []
     assert service.stop(signal.SIGTERM) == 0
-
     assert service.left_over() == []
+
     for again in serving(data_dir):
         job = again.ended(job_id)
         same_outcome(again, job, uninterrupted)
-        assert [attempt["state"] for attempt in job["attempts"]] == ["drained", "succeeded"]
+        assert [attempt["state"] for attempt in job["attempts"]] == ["lost", "drained", "succeeded"]
+        by_attempt = dict.fromkeys((1, 2, 3), 0)
+        for episode in again.episodes(job_id):
+            by_attempt[episode["attempt"]] += 1
+        # What was finished is not played again, but for those that others in front of them held up.
+        assert by_attempt[1] >= 8 - LOOKAHEAD
+        assert by_attempt[1] + by_attempt[2] >= 20 - LOOKAHEAD
+        assert by_attempt[3] > 0
 
 
 def test_ctrl_c_leaves_no_process_behind(data_dir: Path) -> None:

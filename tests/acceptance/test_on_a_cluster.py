@@ -6,24 +6,15 @@ import hashlib
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.acceptance.running import LONGER_JOB, SMALL_JOB, RunningService, serving
+from tests.acceptance.running import JOB_SECONDS, LEAST_JOB, LONGER_JOB, SMALL_JOB, RunningService, serving
 from tests.ray_head import TOKEN, RayHead, ray_head
 from tests.s3 import S3Server, s3_server
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
-
-# As small as a whole job can be: what is shown here is the way of it, and not the search.
-LEAST_JOB: dict[str, Any] = {
-    **SMALL_JOB,
-    "search": {"episodes": 2, "greedy_episodes": 1, "retrain": {"epochs": 1}},
-    "fine_tune": {"epochs": 1},
-    "resources": {"env_runners": 1},
-}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +49,7 @@ def test_a_job_runs_from_post_to_checkpoint(service: RunningService, head: RayHe
     assert hashlib.sha256(service.http.get(told["href"]).content).hexdigest() == told["sha256"]
     assert service.http.get(told["href"], params={"redirect": "true"}).status_code == 307
     assert "phase: search" in service.http.get(f"/jobs/{job['id']}/artifacts/attempt.log").text
-    wait_until("Ray knows it too", lambda: head.job(f"{job['id']}-a1")["status"] == "SUCCEEDED")
+    wait_until("Ray knows it too", lambda: head.job(f"{job['id']}-a1")["status"] == "SUCCEEDED", seconds=JOB_SECONDS)
 
 
 @pytest.mark.long

@@ -34,7 +34,15 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
 
 
 # What a caller sees of states, keys, events and logs must be the same on both; other routes know nothing of them.
-ON_BOTH = ("test_api_jobs", "test_api_attempts", "test_api_events", "test_api_lists", "test_api_logs", "test_api_moves")
+ON_BOTH = (
+    "test_api_jobs",
+    "test_api_attempts",
+    "test_api_events",
+    "test_api_lists",
+    "test_api_logs",
+    "test_api_moves",
+    "test_api_contract",
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

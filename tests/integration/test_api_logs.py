@@ -47,6 +47,33 @@ def test_a_log_is_read_while_it_grows(service: Service, worker: HttpWorker) -> N
     assert nothing.headers["content-range"] == "bytes */13", "a reader learns that there is nothing new yet"
 
 
+def test_a_reader_follows_it_to_its_end_and_knows_when_that_is(service: Service, worker: HttpWorker) -> None:
+    """As `purl logs -f` does: each answer says what is new, that nothing is, or that nothing will be."""
+    path, read, told = log_of(service), b"", list[tuple[int, bool]]()
+
+    def ask() -> bool:
+        nonlocal read
+        answer = service.http.get(path, headers={"Range": f"bytes={len(read)}-"})
+        read += answer.content if answer.status_code == 206 else b""
+        told.append((answer.status_code, "etag" in answer.headers))
+        return told[-1] == (416, True)
+
+    ask()
+    append(worker, 0, b"first\n")
+    ask()
+    ask()
+    append(worker, 6, b"second\n")
+    ask()
+    worker.beat()
+    worker.stage(LOG, b"first\nsecond\nlast\n", "text/plain")
+    worker.succeed()
+    assert not ask()
+    assert ask()
+
+    assert read == b"first\nsecond\nlast\n"
+    assert told == [(416, False), (206, False), (416, False), (206, False), (206, True), (416, True)]
+
+
 @pytest.mark.parametrize("asked", ["0-0", "2-7", "5-6", "3-", "-4", "0-100"])
 def test_any_part_of_it(service: Service, worker: HttpWorker, asked: str) -> None:
     said = b"abc" + b"def" + b"ghi"

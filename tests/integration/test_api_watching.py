@@ -72,6 +72,38 @@ def test_two_hundred_watchers_cost_the_database_what_one_does(service: Service) 
     assert many <= 60, "each event is read once, however many want it"
 
 
+def test_two_hundred_connections_hear_all_for_one_look_at_a_time(service: Service) -> None:
+    """The same over real HTTP: 200 streams of a running service, each of which is told every event once."""
+    job_id = service.submit()["id"]
+    worker = service.claim()
+    request = f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode()
+    port = int(service.url.rpartition(":")[2])
+
+    async def heard(reader: asyncio.StreamReader, number: int) -> bytes:
+        return await reader.readuntil(f'"number":{number}'.encode())
+
+    async def watch() -> tuple[list[bytes], int]:
+        lines = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
+        for _, writer in lines:
+            writer.write(request)
+        await asyncio.to_thread(worker.say, a_note(0))
+        await asyncio.gather(*(heard(reader, 0) for reader, _ in lines))
+        with counted(service.db) as statements:
+            for number in range(1, 6):
+                before = len(statements)
+                await asyncio.to_thread(worker.say, a_note(number))
+                del statements[before:]
+                told = await asyncio.gather(*(heard(reader, number) for reader, _ in lines))
+        for _, writer in lines:
+            writer.close()
+        return told, len(statements)
+
+    told, asked = asyncio.run(watch())
+
+    assert [piece.count(b"event: note") for piece in told] == [1] * 200
+    assert asked < 500, "watchers that asked each for itself would have asked a thousand times, and again at each look"
+
+
 def test_watchers_of_many_jobs_share_one_look(service: Service) -> None:
     jobs = [service.submit()["id"] for _ in range(50)]
     parts = Parts(db=service.db, settings=service.settings, store=service.store, launcher=service.launcher)

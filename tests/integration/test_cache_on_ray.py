@@ -14,7 +14,8 @@ from purlkit.results import Episode
 from purlkit.spec import Agent, Retrain, Search
 from tests.unit.networks import digits_net, some_images
 from workers import cluster
-from workers.dqn import PurlDQN, dqn_config
+from workers.dqn import PurlDQN
+from workers.dqn_config import dqn_config
 
 pytestmark = pytest.mark.filterwarnings("default")  # RLlib's own deprecations are not ours to mend
 

@@ -17,10 +17,21 @@ from services.launch import Handle, LocalLauncher
 from tests.waiting import wait_until
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
-DRAINS = """
-import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('drained', flush=True)))
-print('up', flush=True)
+# Once it is told to drain, the leader has its helper do one more thing, and leaves it behind.
+DRAINS_WITH_A_HELPER = """
+import signal, subprocess, sys, time
+helper_code = (
+    "import signal, sys, time;"
+    "signal.signal(signal.SIGTERM, lambda *_: print('helper: asked to leave', flush=True));"
+    "print('helper: up', flush=True);"
+    "sys.stdin.readline(); print('helper: saved', flush=True); time.sleep(600)"
+)
+helper = subprocess.Popen([sys.executable, '-c', helper_code], stdin=subprocess.PIPE, text=True)
+def drain(*_):
+    print('save', file=helper.stdin, flush=True)
+    sys.exit(print('drained', flush=True))
+signal.signal(signal.SIGTERM, drain)
+print('leader: up', flush=True)
 time.sleep(600)
 """
 LEAVES_A_HELPER = """
@@ -126,13 +137,19 @@ def test_a_process_inherits_no_descriptor_but_its_own_three(shop: Workshop) -> N
 
 
 def test_draining_is_asked_of_the_leader_alone(shop: Workshop) -> None:
-    handle = shop.launch(DRAINS)
-    shop.wait_for("up")
+    """The same signal would end its helpers in the middle of what it still wants of them."""
+    handle = shop.launch(DRAINS_WITH_A_HELPER)
+    shop.wait_for("leader: up")
+    shop.wait_for("helper: up")
 
     shop.launcher.ask_to_drain(handle)
 
     shop.wait_for("drained")
-    wait_until("it has left", lambda: not shop.launcher.alive(handle))
+    # A signal that had been sent to both would have been told before this: it was on its way first.
+    shop.wait_for("helper: saved")
+    assert "helper: asked to leave" not in shop.log
+    wait_until("the leader has left", lambda: not shop.launcher.alive(handle))
+    assert len(processes.session_members(handle["pid"])) == 1, "the helper lives"
 
 
 def test_ending_takes_what_a_dead_leader_left_behind(shop: Workshop) -> None:

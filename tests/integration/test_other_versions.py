@@ -43,6 +43,44 @@ def test_a_record_that_means_nothing_here_is_shown_as_it_was_stored(
     assert alone.json()["state"] == "succeeded"
 
 
+@pytest.mark.parametrize(
+    "points",
+    [
+        None,
+        [],
+        [{"target": 0.9}],
+        [{"checkpoint": {"name": "a"}}],
+        [{"target": "most", "checkpoint": {}}],
+        ["?"],
+        {"a": 1},
+    ],
+    ids=str,
+)
+def test_points_that_mean_nothing_here_are_shown_as_well_and_lead_nowhere(
+    service: Service, finished: str, points: object
+) -> None:
+    store(service, finished, result={**OLD, "points": points})
+
+    told = service.http.get(f"/jobs/{finished}")
+    asked = service.http.get(f"/jobs/{finished}/checkpoint", params={"sparsity": 0.5})
+
+    assert (told.status_code, told.json()["result"]["points"]) == (200, points)
+    problem = assert_problem(asked, 404, "no_checkpoint")
+    assert problem["detail"].endswith("ask without `sparsity` for its only checkpoint")
+    assert service.http.get(f"/jobs/{finished}/checkpoint").status_code == 200
+
+
+def test_a_target_that_the_job_does_not_have_is_answered_with_those_it_has(service: Service, finished: str) -> None:
+    """Of several points those that can be read count."""
+    readable = {"target": 0.75, "checkpoint": {"name": "pruned.safetensors"}}
+    store(service, finished, result={**OLD, "points": [{"goal": 0.5}, readable]})
+
+    asked = service.http.get(f"/jobs/{finished}/checkpoint", params={"sparsity": 0.5})
+
+    assert assert_problem(asked, 404, "no_checkpoint")["detail"].endswith("ask for one of 0.75")
+    assert service.http.get(f"/jobs/{finished}/checkpoint", params={"sparsity": 0.75}).status_code == 200
+
+
 def test_an_error_is_too(service: Service) -> None:
     job_id = service.submit()["id"]
     service.http.post(f"/jobs/{job_id}/cancel")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import event
 
+from api import recall
 from services import listing
 from services.ids import new_id
 from services.listing import Filter
@@ -18,7 +19,11 @@ from tests.integration.over_http import LEAST, Service, serving
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One job of each kind, and the planner told what the tables look like."""
-    with serving(tmp_path_factory.mktemp("busy"), PURL_MAX_RUNNING="10") as service:
+    with (
+        serving(tmp_path_factory.mktemp("busy"), PURL_MAX_RUNNING="10") as service,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(recall, "KEPT_SECONDS", 0.0)  # what is recalled asks nothing
         for _ in range(3):
             service.submit(labels={"team": "vision"})
         service.claim().succeed()
@@ -92,9 +97,31 @@ def test_every_query_has_its_index(busy: Service) -> None:
             assert not step.startswith("SCAN") or small, f"{statement}\n{plan}"
 
 
+def test_the_queue_is_counted_in_its_index_alone(busy: Service) -> None:
+    """However many wait, none of their rows is read: neither for a place in the line nor to see whether it is full."""
+    queued = busy.http.get("/jobs?state=queued").json()["data"][0]
+
+    found = plans(busy, [("GET", f"/jobs/{queued['id']}"), ("POST", "/jobs")])
+
+    counting = {
+        said: plan for said, plan in found.items() if "FROM jobs" in said and ("count" in said or "OFFSET" in said)
+    }
+    assert len(counting) == 2, found
+    for plan in counting.values():
+        looks = [step for step in plan.splitlines() if "jobs" in step]
+        assert looks
+        assert all("USING COVERING INDEX ix_jobs_" in step for step in looks), plan
+
+
 @pytest.mark.parametrize(
     "chosen",
-    [Filter(), Filter(state=JobState.QUEUED), Filter(model="mlp"), Filter(labels={"a": "b"}), Filter(created_before=1)],
+    [
+        Filter(),
+        Filter(state=JobState.QUEUED),
+        Filter(model="mlp"),
+        Filter(labels=(("a", "b"),)),
+        Filter(created_before=1),
+    ],
     ids=["all", "state", "model", "label", "time"],
 )
 def test_a_list_is_read_in_its_own_order(busy: Service, chosen: Filter) -> None:

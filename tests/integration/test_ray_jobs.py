@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,17 +16,14 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from purlkit import code
-from services import checks
 from services.dispatcher import Dispatcher
-from services.errors import BadSetting, LaunchFailed
-from services.launch import Handle, LocalLauncher, RayJobsLauncher, launcher_for
-from services.launch.ray_jobs import packed, read_token
+from services.errors import LaunchFailed
+from services.launch import Capacity, Handle, LocalLauncher, RayJobsLauncher
 from services.tables import Attempt
-from services.testing import a_spec, settings_in
 from tests.faults import Fault, FaultProxy, fault_proxy
 from tests.integration.over_http import Service, serving
 from tests.ray_head import TOKEN, RayHead, ray_head
+from tests.ray_yard import Yard
 from tests.s3 import S3Server
 from tests.waiting import wait_until
 
@@ -43,29 +37,6 @@ def head() -> Iterator[RayHead]:
     """Its image, so to speak, has our code and that of the tests."""
     with ray_head(PYTHONPATH=str(ROOT), PURL_DATASETS_DIR="/data/of/the/nodes") as head:
         yield head
-
-
-@dataclass
-class Yard:
-    launcher: RayJobsLauncher
-    folder: Path
-    name: str
-
-    def launch(
-        self, program: str, *, suffix: str = "a1", record: Callable[[Handle], object] = lambda _: None
-    ) -> Handle:
-        return self.launcher.launch(
-            {"CODE": program, "PURL_URL": "http://service", "PURL_DATASETS_DIR": "/data/of/the/service"},
-            module="tests.programs.run_code",
-            name=f"{self.name}-{suffix}",
-            log_path=self.folder / "logs" / "attempt.log",
-            record=record,
-        )
-
-    def end(self, handle: Handle) -> str:
-        """What it said, as the dispatcher would keep it."""
-        self.launcher.end(handle)
-        return Path(handle["log"]).read_text()
 
 
 Connect = Callable[..., RayJobsLauncher]
@@ -136,6 +107,15 @@ def test_ended_it_leaves_no_process(yard: Yard, head: RayHead) -> None:
     wait_until("the driver is gone", lambda: not head.pids("run_code"))
 
 
+def test_it_is_ended_though_the_disk_has_no_room_for_its_log(yard: Yard) -> None:
+    handle = yard.launch(SLEEPS)
+    full = {**handle, "log": "/dev/full"}
+
+    yard.launcher.end(full)
+
+    assert not yard.launcher.alive(handle)
+
+
 def test_another_launcher_finds_and_ends_the_same_job(yard: Yard, connect: Connect) -> None:
     handle = yard.launch(SLEEPS)
     successor = connect()
@@ -158,6 +138,21 @@ def test_a_job_of_another_cluster_or_of_this_machine_is_left_to_its_lease(yard: 
 
     assert yard.launcher.alive(handle)
     yard.end(handle)
+
+
+def test_its_nodes_say_what_the_cluster_has_and_a_silent_one_has_what_it_had(connect: Connect, head: RayHead) -> None:
+    """Two CPUs and no GPU: that is how it was started."""
+    with fault_proxy(head.address) as line:
+        launcher = connect(line.url)
+        line.plan("GET /api/v0/nodes", "500")
+        assert launcher.capacity() is None
+
+        has = wait_until("its node is known", launcher.capacity)
+        line.plan("GET /api/v0/nodes", "cut the answer")
+
+        assert has == Capacity(cpus=2.0, gpus=0.0)
+        assert [launcher.capacity() for _ in range(2)] == [has, has]
+        assert line.waiting == 0
 
 
 class TestAmbiguousAnswers:
@@ -213,66 +208,21 @@ class TestRefusals:
         with pytest.raises(LaunchFailed):
             yard.launch(SLEEPS)
 
-    def test_a_service_without_a_token_does_not_start(self, tmp_path: Path) -> None:
-        settings = settings_in(tmp_path, PURL_RAY_ADDRESS="http://127.0.0.1:8265")
-        (tmp_path / "token").write_text("from a file\n")
 
-        with pytest.raises(BadSetting, match="RAY_AUTH_TOKEN_PATH"):
-            launcher_for(settings, {})
-        with pytest.raises(BadSetting, match="RAY_AUTH_TOKEN_PATH can't be read"):
-            launcher_for(settings, {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")})
+def test_it_travels_with_the_job_and_an_address_that_leads_nowhere_is_named(
+    head: RayHead, yard: Yard, connect: Connect
+) -> None:
+    """The checker is of the sent package: nothing listens where it is told to report."""
+    launcher = connect(send_code=True)
+    env = {"PURL_URL": "http://127.0.0.1:9", "PURL_CHECK": "chk", "PURL_TOKEN": "t", "PURL_CHECK_SECONDS": "60"}
+    began = time.monotonic()
 
-        assert read_token({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}) == "from a file"
-        assert read_token({"RAY_AUTH_MODE": "disabled"}) is None
-        launcher = launcher_for(settings, {"RAY_AUTH_TOKEN": "t"})
-        assert isinstance(launcher, RayJobsLauncher)
-        launcher.close()
-        assert isinstance(launcher_for(replace(settings, ray_address="head:6379"), {}), LocalLauncher)
+    handle = launcher.launch(env, module="workers.check", name=yard.name, log_path=yard.folder / "log")
+    wait_until("it gives up", lambda: not launcher.alive(handle))
 
-
-class TestCode:
-    def test_it_travels_with_the_job_and_an_address_that_leads_nowhere_is_named(
-        self, head: RayHead, yard: Yard, connect: Connect
-    ) -> None:
-        """The checker is of the sent package: nothing listens where it is told to report."""
-        launcher = connect(send_code=True)
-        env = {"PURL_URL": "http://127.0.0.1:9", "PURL_CHECK": "chk", "PURL_TOKEN": "t", "PURL_CHECK_SECONDS": "60"}
-        began = time.monotonic()
-
-        handle = launcher.launch(env, module="workers.check", name=yard.name, log_path=yard.folder / "log")
-        wait_until("it gives up", lambda: not launcher.alive(handle))
-
-        assert "PURL_PUBLIC_URL" in (launcher.why_dead(handle) or "")
-        assert time.monotonic() - began < 30
-        assert str(head.job(yard.name)["runtime_env"]["working_dir"]).startswith("gcs://_ray_pkg_")  # type: ignore[index]
-
-    def test_the_same_files_make_the_same_package(self) -> None:
-        sources = code.files()
-
-        assert packed(sources) == packed(dict(sources))
-        with zipfile.ZipFile(io.BytesIO(packed(sources))) as archive:
-            assert archive.read("workers/run.py") == (ROOT / "workers/run.py").read_bytes()
-            assert {name.split("/")[0] for name in archive.namelist()} == {"purlkit", "workers"}
-
-    def test_other_code_than_the_services_is_refused(self, tmp_path: Path) -> None:
-        with serving(tmp_path) as service:
-            with service.db.write() as session:
-                check_id, token = checks.create(session, a_spec())
-            env = {"PURL_URL": service.url, "PURL_CHECK": check_id, "PURL_TOKEN": token, "PURL_CHECK_SECONDS": "60"}
-            launcher = LocalLauncher()
-            handle = launcher.launch(
-                {**env, "PURL_CODE_SHA256": "0" * 64},
-                module="workers.check",
-                name=check_id,
-                log_path=tmp_path / "check.log",
-            )
-            wait_until("it has ended", lambda: not launcher.alive(handle))
-            launcher.end(handle)
-            with service.db.read() as session:
-                report = checks.report(session, check_id)
-
-        assert report is not None
-        assert [reason.code for reason in report.reasons] == ["code_mismatch"]
+    assert "PURL_PUBLIC_URL" in (launcher.why_dead(handle) or "")
+    assert time.monotonic() - began < 30
+    assert str(head.job(yard.name)["runtime_env"]["working_dir"]).startswith("gcs://_ray_pkg_")  # type: ignore[index]
 
 
 class TestRescue:

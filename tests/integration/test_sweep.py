@@ -6,58 +6,25 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from purlkit.results import Finish, Outcome
 from services import artifacts, attempts, checks, jobs
-from services.artifacts import Blob, blobs
 from services.artifacts.blobs import NAMING
-from services.errors import NotFound, SweptMeanwhile
+from services.errors import NotFound
 from services.ids import new_id
 from services.states import AttemptState
-from services.sweep import DAY_MS, KEEP_CHECKS_MS, Swept, sweep
-from services.tables import Attempt, Base, Check, Job, SavedBlob, StoredBlob
-from services.testing import FakeLauncher, FakeWorker, a_spec
+from services.sweep import KEEP_CHECKS_MS
+from services.tables import Attempt, Base, Job
+from services.testing import FakeLauncher, a_spec
 from tests.bench import Bench
 from tests.integration.stores import Shelf, sha256_of
+from tests.integration.yard import LONG_AGO, Yard
 from tests.scene import Scene, handle_of
-
-LONG_AGO = 10 * DAY_MS
-
-
-class Yard:
-    """A service whose workers really store what they send."""
-
-    def __init__(self, bench: Bench, shelf: Shelf) -> None:
-        self.bench = bench
-        self.shelf = shelf
-
-    def keep(self, data: bytes) -> Blob:
-        with self.shelf.store.begin() as writer:
-            writer.write(data)
-            return artifacts.keep(self.bench.db, writer)
-
-    def save(self, worker: FakeWorker, name: str, data: bytes) -> None:
-        self.keep(data)
-        worker.save(name, data)
-
-    def pass_time(self) -> None:
-        """As if everything that is on record had happened ten days ago."""
-        with self.bench.db.write() as session:
-            session.execute(update(StoredBlob).values(touched_at=StoredBlob.touched_at - LONG_AGO))
-            session.execute(update(Attempt).values(ended_at=Attempt.ended_at - LONG_AGO))
-            session.execute(update(Job).values(finished_at=Job.finished_at - LONG_AGO))
-            session.execute(update(Check).values(expires_at=Check.expires_at - LONG_AGO))
-
-    def sweep(self, **settings: float) -> Swept:
-        return sweep(self.bench.db, self.shelf.store, replace(self.bench.settings, **settings))
-
-    def holds(self, data: bytes) -> bool:
-        return sha256_of(data) in self.shelf.names()
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -195,85 +162,6 @@ def test_every_column_that_names_stored_bytes_is_known_to_the_sweeper() -> None:
     assert columns - {"blobs.sha256"} == {str(column.property.columns[0]) for column in NAMING}
 
 
-class TestAMeeting:
-    """Bytes that have lain unnamed for long are sent again, just as the sweeper comes for them."""
-
-    DATA = b"the same bytes again"
-
-    @pytest.fixture
-    def old(self, yard: Yard) -> str:
-        sha256 = yard.keep(self.DATA).sha256
-        yard.pass_time()
-        return sha256
-
-    @pytest.mark.usefixtures("old")
-    def test_sent_again_before_the_sweeper_looks_they_are_fresh(self, yard: Yard) -> None:
-        worker = yard.bench.running()
-        yard.keep(self.DATA)
-
-        assert yard.sweep().blobs == 0
-
-        worker.save("search", self.DATA)
-        assert yard.holds(self.DATA)
-
-    def test_named_before_the_sweeper_gets_there_they_stay(self, yard: Yard, old: str) -> None:
-        with yard.bench.db.read() as session:
-            doomed = blobs.unnamed(session, idle_ms=0)
-        worker = yard.bench.running()
-        yard.save(worker, "search", self.DATA)
-
-        artifacts.remove_unnamed(yard.bench.db, yard.shelf.store, doomed)
-
-        assert doomed == [old]
-        assert yard.holds(self.DATA)
-
-    def test_removed_before_they_are_named_they_are_asked_for_again(self, yard: Yard, old: str) -> None:
-        worker = yard.bench.running()
-        blob = yard.keep(self.DATA)
-        artifacts.remove_unnamed(yard.bench.db, yard.shelf.store, [old])
-
-        with pytest.raises(SweptMeanwhile), yard.bench.db.write() as session:
-            attempts.save_work(session, worker.attempt, "search", blob)
-
-        yard.save(worker, "search", self.DATA)
-        assert yard.holds(self.DATA)
-
-    def test_whoever_wins_no_row_ever_names_missing_bytes(self, yard: Yard) -> None:
-        """Both for real and at once, on few contents and with hardly any grace, so that they meet all the time."""
-        contents = [f"content {number}".encode() for number in range(3)]
-        done = threading.Event()
-
-        def sweep_on() -> None:
-            while not done.is_set():
-                artifacts.remove_unnamed(yard.bench.db, yard.shelf.store, map(sha256_of, contents), idle_ms=100)
-
-        sweepers = [threading.Thread(target=sweep_on) for _ in range(2)]
-        worker = yard.bench.running()
-        for sweeper in sweepers:
-            sweeper.start()
-        refused = 0
-        try:
-            for turn in range(15):
-                data = contents[turn % 3]
-                blob = yard.keep(data)
-                try:
-                    with yard.bench.db.write() as session:
-                        attempts.save_work(session, worker.attempt, "search", blob)
-                except SweptMeanwhile:
-                    refused += 1
-                    continue
-                assert yard.holds(data), "a row names it"
-        finally:
-            done.set()
-            for sweeper in sweepers:
-                sweeper.join()
-
-        with yard.bench.db.read() as session:
-            for named in session.scalars(select(SavedBlob.sha256)):
-                assert named in yard.shelf.names()
-        assert refused < 15
-
-
 class TestDeletedJobs:
     def test_rows_and_bytes_go_but_not_what_another_job_names(self, yard: Yard) -> None:
         one, other = yard.bench.running(), yard.bench.running()
@@ -310,6 +198,8 @@ def test_the_dispatcher_sweeps_now_and_then(bench: Bench, tmp_path: Path) -> Non
     assert path.exists()
 
     scene.tick_until("it is gone", lambda: not path.exists())
+    # Its thread has a connection to a database that is about to go.
+    wait_until("the sweep is over", lambda: "sweep" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_the_dispatcher_ends_the_processes_of_a_deleted_job(bench: Bench) -> None:

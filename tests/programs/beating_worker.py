@@ -6,7 +6,8 @@ import os
 import time
 
 from purlkit.results import Finish, Outcome, Phase
-from workers.link import Interrupted, Link
+from workers.calls import Interrupted
+from workers.link import Link
 from workers.run import OUTCOMES
 
 link = Link(os.environ["PURL_URL"], os.environ["PURL_ATTEMPT"], os.environ["PURL_TOKEN"])

@@ -15,21 +15,21 @@ import httpx
 from purlkit.results import CHECKPOINT, Finish, Heartbeat, Outcome, Phase
 from services.testing import a_blob, a_result
 
-HERE = os.environ["PURL_DATASETS_DIR"]  # a folder that all attempts know
 SECONDS = 0.5
 CHECKPOINT_BYTES = b"the pruned network"
 
 
 def main() -> int:
+    here = Path(os.environ["PURL_DATASETS_DIR"])  # a folder that all attempts know
     headers = {"Authorization": f"Bearer {os.environ['PURL_TOKEN']}"}
     url = f"{os.environ['PURL_URL']}/attempts/{os.environ['PURL_ATTEMPT']}"
     with httpx.Client(headers=headers, timeout=30, trust_env=False) as http:
         job_id = http.get(url).raise_for_status().json()["job_id"]
-        with (Path(HERE) / job_id).open("a") as mine:
+        with (here / job_id).open("a") as mine:
             try:
                 fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                (Path(HERE) / "two-at-once").touch()
+                (here / "two-at-once").touch()
             until = time.monotonic() + SECONDS
             for counter in range(1, 1000):
                 beat = Heartbeat(phase=Phase.SEARCH, counter=counter).model_dump(mode="json")

@@ -32,7 +32,7 @@ def test_the_step_is_measured_beside_what_it_can_not_do_without() -> None:
 
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    assert [line.split()[0] for line in printed.splitlines()[1:4]] == ["step", "training", "bare"]
+    assert [line.split()[0] for line in printed.splitlines()[1:5]] == ["step", "bfloat16", "training", "bare"]
     assert "1.000 x bare" in printed
 
 
@@ -77,5 +77,7 @@ def test_the_api_is_measured_beside_an_empty_route() -> None:
 
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
-    assert [line.split("  ")[0] for line in printed[1:]] == list(AIMS)
-    assert all("x empty" in line for line in printed[1:])
+    *rows, what_the_star_means = printed[1:]
+    assert [line.split("  ")[0] for line in rows] == list(AIMS)
+    assert all("x empty" in line for line in rows)
+    assert what_the_star_means.startswith("* ")

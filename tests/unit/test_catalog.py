@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from purlkit import spec
+from purlkit.checkpoint import fingerprint
 from purlkit.errors import InvalidSpec, MissingPackage, UnknownName
+from purlkit.seeds import derive
 from purlkit.zoo import catalog, models, names
 
 
@@ -44,6 +46,24 @@ def test_without_timm_its_names_say_what_to_install(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(MissingPackage, match=r"purlkit\[timm\]"):
         models.build(spec.Model(name="timm/resnet18"), shape=(3, 64, 64), classes=7, seed=0)
+
+
+def test_another_module_that_is_missing_is_a_fault_and_no_advice_to_install_timm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = catalog.ModelEntry(name="odd", builder="no_such_module:build", dataset="digits", about="", package="timm")
+    monkeypatch.setitem(catalog.MODELS, "odd", entry)
+
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        models.build(spec.Model(name="odd"), shape=(1, 8, 8), classes=10, seed=0)
+
+
+def test_the_jobs_seed_gives_the_first_weights_a_seed_of_their_own() -> None:
+    """Not the job's own number, which the order of the images and much else would share."""
+    asked = job(seed=5)
+    by_hand = models.build(asked.model, shape=(1, 8, 8), classes=10, seed=derive(5, "initial"))
+
+    assert fingerprint(models.build_for(asked)) == fingerprint(by_hand)
 
 
 def test_an_unknown_name_of_timm_is_refused() -> None:
@@ -89,6 +109,45 @@ def test_arguments_out_of_range_are_refused_with_the_range(kwargs: dict[str, obj
     assert refused.value.at == at
 
 
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("procedural", {"shape": [1, 4096, 1]}),
+        ("procedural", {"classes": 2, "images": 40}),
+        ("procedural", {"classes": 100_000, "images": 1_000_000, "seed": 2**31 - 1}),
+        ("image-folder", {"folder": "x", "size": 16}),
+        ("image-folder", {"folder": "x" * 100, "size": 1024}),
+    ],
+)
+def test_the_ends_of_a_range_belong_to_it(name: str, kwargs: dict[str, object]) -> None:
+    said = job(dataset={"name": name, "kwargs": kwargs}).data.kwargs
+
+    assert {key: list(value) if isinstance(value, tuple) else value for key, value in said.items()} == kwargs
+
+
+@pytest.mark.parametrize(("option", "value"), [("images", 39), ("images", 1_000_001), ("seed", -1), ("seed", 2**31)])
+def test_what_is_just_beyond_does_not(option: str, value: int) -> None:
+    with pytest.raises(InvalidSpec, match="a whole number from"):
+        job(dataset={"name": "procedural", "kwargs": {option: value}})
+
+
+def test_an_odd_argument_is_pointed_to_as_json_pointers_are_written() -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        job(dataset={"name": "procedural", "kwargs": {"a/b~c": 1}})
+
+    assert refused.value.at == "/dataset/kwargs/a~1b~0c"
+
+
+def test_shape_and_classes_follow_from_the_spec_alone() -> None:
+    procedural, folder, digits = (catalog.dataset(name) for name in ("procedural", "image-folder", "digits"))
+
+    assert procedural.shape_with({}) == (3, 32, 32)
+    assert procedural.shape_with({"shape": (1, 2, 5)}) == (1, 2, 5)
+    assert folder.shape_with({"size": 64}) == (3, 64, 64)
+    assert (digits.shape_with({}), digits.classes_with({})) == ((1, 8, 8), 10)
+    assert (procedural.classes_with({}), procedural.classes_with({"classes": 7})) == (10, 7)
+
+
 @pytest.mark.parametrize("folder", ["", "..", ".hidden", "a/b", "/etc", "-x", "a\0b", "x" * 101, 3])
 def test_a_folder_can_not_lead_out_of_its_place(folder: object) -> None:
     with pytest.raises(InvalidSpec, match="letters, digits") as refused:
@@ -118,7 +177,7 @@ def entry(name):
     return ModelEntry(name=name, builder="nowhere:build", dataset="digits", about="")
 
 ONE = entry("alone")
-TWO = [entry("first"), entry("mlp")]
+TWO = [entry("first"), entry("mlp"), ModelEntry(name="alone", builder="later:build", dataset="digits", about="")]
 DATA = DatasetEntry(name="theirs", loader="nowhere:load", shape=(1, 2, 2), classes=2, about="")
 WRONG = "not an entry"
 """
@@ -126,8 +185,8 @@ WRONG = "not an entry"
 POINTS = """
 [purlkit.models]
 absent = no_such_module:MODELS
-one = theirs:ONE
 two = theirs:TWO
+one = theirs:ONE
 wrong = theirs:WRONG
 [purlkit.datasets]
 data = theirs:DATA
@@ -137,7 +196,8 @@ ASKED = """
 import sys
 from purlkit.zoo import catalog
 print(sorted(catalog.all_models().keys() - catalog.MODELS.keys()))
-print(catalog.model("mlp").builder, catalog.model("alone").provider, catalog.dataset("theirs").shape)
+alone = catalog.model("alone")
+print(catalog.model("mlp").builder, alone.builder, alone.provider, catalog.dataset("theirs").shape)
 print("torch" in sys.modules)
 """
 
@@ -156,7 +216,7 @@ def test_plugins_add_names_take_none_and_a_broken_one_harms_no_other(tmp_path: P
 
     assert asked.stdout.splitlines() == [
         "['alone', 'first']",
-        "purlkit.zoo.small:mlp plugin (1, 2, 2)",
+        "purlkit.zoo.small:mlp nowhere:build plugin (1, 2, 2)",
         "False",
     ]
     assert "entry point absent of purlkit.models can't be used" in asked.stderr

@@ -13,7 +13,7 @@ from purlkit import checkpoint
 from purlkit.check import check
 from purlkit.results import CheckReport
 from purlkit.spec import JobSpec
-from purlkit.zoo import catalog
+from purlkit.zoo import catalog, models
 from tests.unit.networks import digits_net
 
 
@@ -119,6 +119,38 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
 
     assert reasons(report) == [("weights_dont_fit", "/model/weights")]
     assert len(report.layers) == 10
+
+
+def test_weights_that_do_not_fit_are_refused_by_their_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, other = tmp_path / "weights", nn.Sequential(nn.Linear(64, 10), nn.Linear(64, 10).double())
+    checkpoint.write(path, other, metadata={})
+    spec_model = {"name": "mlp", "weights": {"sha256": "0" * 64}}
+
+    def not_read(*_: object, **__: object) -> None:
+        raise AssertionError("a tensor was read")
+
+    monkeypatch.setattr(checkpoint.files, "safe_open", not_read)
+    report = checked(tmp_path, path, model=spec_model)
+
+    assert reasons(report) == [("weights_dont_fit", "/model/weights")]
+    message = report.reasons[0].message
+    assert "missing: 3.bias, 3.weight, 5.bias, 5.weight; unexpected: 0.bias, 0.weight" in message
+    assert "1.weight is float64[10, 64] and not float32[64, 64]" in message
+
+
+def test_a_large_network_is_not_trained_to_reckon_its_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices, build = [], models.build_for
+
+    def seen(job: JobSpec, *, device: str = "cpu") -> nn.Module:
+        devices.append(device)
+        return build(job, device=device)
+
+    monkeypatch.setattr(models, "build_for", seen)
+    report = checked(tmp_path, model={"name": "vgg11"}, dataset=IMAGENET_LIKE, resources={"cache_bytes": 0})
+
+    assert report.runnable
+    assert all(cost.device_hours > 0 for cost in report.costs)
+    assert set(devices) == {"meta"}
 
 
 def test_a_target_below_the_zeros_of_the_weights(tmp_path: Path) -> None:

@@ -136,8 +136,8 @@ def tensors(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
     [
         ({"weight": torch.ones(2, 3)}, "missing: bias"),
         (tensors(extra=torch.ones(1)), "unexpected: extra"),
-        (tensors(weight=torch.ones(3, 2)), r"other than weight float32\[2, 3\]"),
-        (tensors(weight=torch.ones(2, 3, dtype=torch.int64)), r"other than weight float32\[2, 3\]"),
+        (tensors(weight=torch.ones(3, 2)), r"weight is float32\[3, 2\] and not float32\[2, 3\]"),
+        (tensors(weight=torch.ones(2, 3, dtype=torch.int64)), r"weight is int64\[2, 3\] and not float32\[2, 3\]"),
         (tensors(bias=torch.tensor([0.0, float("nan")])), "not finite: bias"),
         (tensors(bias=torch.tensor([0.0, float("inf")])), "not finite: bias"),
         (tensors(bias=torch.tensor([0.0, 1e300], dtype=torch.float64)), "not finite: bias"),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from purlkit.baselines.global_magnitude import global_magnitude
+from purlkit.errors import InvalidSpec
 from purlkit.pruning.cost import cost, derived_layers, weight_uses
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
@@ -139,6 +140,38 @@ def test_a_mask_that_removes_nothing_saves_nothing() -> None:
     told = cost(model, Mask.dense(prunable_layers(model)), weight_uses(model, torch.zeros(1, 1, 8, 8)))
 
     assert (told.compression, told.speed_up, told.flops_pruned) == (1, 1, 0)
+
+
+class Multiplying(nn.Module):
+    """Multiplies by its weight in a way that nobody counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x[:, None] * self.layer.weight).sum(2)
+
+
+def test_where_no_product_is_counted_none_is_saved() -> None:
+    model = Multiplying()
+    mask = global_magnitude(prunable_layers(model), 0.5)
+
+    told = cost(model, mask, weight_uses(model, torch.zeros(1, 4)))
+
+    assert (told.multiply_adds, told.multiply_adds_kept) == (0, 0)
+    assert (told.speed_up, told.flops_pruned, told.compression) == (1.0, 0.0, 2.0)
+
+
+def test_a_network_of_which_nothing_is_left_has_no_ratio() -> None:
+    model = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2))
+    dense = Mask.dense(prunable_layers(model))
+    nothing = Mask({name: keep & False for name, keep in dense.keep.items()})
+    first_alone = dense.narrow("1", nothing.keep["1"])
+
+    for mask, uses in ((nothing, {"0": 1, "1": 1}), (first_alone, {"0": 0, "1": 1})):
+        with pytest.raises(InvalidSpec, match="at least one weight of every layer"):
+            cost(model, mask, uses)
 
 
 def test_the_layers_add_up_to_the_network() -> None:

@@ -221,6 +221,17 @@ def test_what_can_not_be_fetched_is_missing_with_its_layout(tmp_path: Path, monk
             datasets.load(spec.Dataset(name="cifar10"), tmp_path / "new", download=True)
 
 
+def test_what_needs_no_files_is_not_told_to_fetch_any(tmp_path: Path) -> None:
+    splits = datasets.load(spec.Dataset(name="digits"), tmp_path / "none", download=True)
+
+    assert splits.sizes["train"] == 1000
+    assert not (tmp_path / "none").exists()
+
+
+def test_of_cifar_5000_images_are_held_out_twice() -> None:
+    assert datasets.CIFAR_HELD_OUT == 5000
+
+
 def test_one_process_fetches_at_a_time(tmp_path: Path) -> None:
     with (
         alone(tmp_path),

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from purlkit.estimate import phase_costs, seconds_per_image
+from purlkit import estimate
+from purlkit.estimate import operations, phase_costs, seconds_per_image
 from purlkit.spec import JobSpec
 from tests.unit.networks import digits_net
 
@@ -53,6 +55,13 @@ def test_stages_search_often_and_race_once() -> None:
     assert staged["race"] == one["race"]
 
 
+def test_a_stage_with_epochs_of_its_own_trains_so_long() -> None:
+    same, own = costs(stages=[0.5, 0.8, 0.9]), costs(stages=[0.5, 0.8, 0.9], stage_epochs=[3, 4])
+
+    assert same["search"].images - own["search"].images == (20 - 7) * 1000
+    assert own["race"] == same["race"]
+
+
 def test_uploaded_weights_and_no_random_search_cost_nothing() -> None:
     images = costs(model={"name": "digits-resnet", "weights": {"sha256": "0" * 64}}, baselines=["lamp"])
 
@@ -65,8 +74,35 @@ def test_the_control_costs_as_much_as_the_search() -> None:
     assert more == 600_000 + 2 * 10_000
 
 
+def test_operations_by_hand() -> None:
+    # 2·9 for each of 4 outputs at 6·6 places, 2·144 for each of 5; and all of that without values too.
+    for device in ("cpu", "meta"):
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).to(device)
+        assert operations(model, torch.zeros(1, 1, 8, 8, device=device)) == 2 * 9 * 4 * 36 + 2 * 144 * 5
+
+
 def test_the_rate_is_measured_on_one_thread() -> None:
     threads = torch.get_num_threads()
 
-    assert 0 < seconds_per_image(digits_net(width=4), (1, 8, 8)) < 1
+    assert 0 < seconds_per_image(lambda: digits_net(width=4), (1, 8, 8), operations=10**6) < 1
     assert torch.get_num_threads() == threads
+
+
+def test_a_network_too_large_for_a_few_steps_is_reckoned_and_never_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, built = torch.get_num_threads(), []
+    monkeypatch.setattr(estimate, "_products_per_second", lambda: 1e11)
+
+    def build() -> nn.Module:
+        built.append(True)
+        return digits_net(width=4)
+
+    # 3 times the way forward, 335e9 operations, at 100e9 in a second
+    assert seconds_per_image(build, (3, 224, 224), operations=335 * 10**9) == pytest.approx(10.05)
+    assert not built
+    assert seconds_per_image(build, (1, 8, 8), operations=10**10) < 1
+    assert built
+    assert torch.get_num_threads() == threads
+
+
+def test_the_machine_multiplies_at_some_rate() -> None:
+    assert 1e8 < estimate._products_per_second() < 1e15

@@ -184,3 +184,52 @@ def test_an_image_that_claims_to_be_huge_is_not_decoded(tmp_path: Path) -> None:
 
     with pytest.raises(MissingData, match=r"a\.png"):
         ImageFiles(tmp_path, ["a.png"], torch.zeros(1), 8)[:]
+
+
+def test_of_many_images_no_more_are_held_out_than_are_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (folders.REWARD, folders.SELECT) == (1000, 5000)
+    monkeypatch.setattr(folders, "REWARD", 1)
+    monkeypatch.setattr(folders, "SELECT", 2)
+    write_images(tmp_path / "imagenet")  # 36, of which a tenth are 3
+
+    assert folders.imagenet(tmp_path, classes=3).sizes == {"train": 33, "reward": 1, "select": 2, "test": 6}
+
+
+@pytest.mark.parametrize(("train", "val", "enough"), [(4, 1, True), (3, 1, False), (4, 0, False)])
+def test_ten_images_to_train_on_and_one_to_report_are_the_least(
+    train: int, val: int, enough: bool, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "imagenet", train=train, val=val)
+    if not enough:
+        with pytest.raises(MissingData, match="at least 10 in train and one in val"):
+            folders.imagenet(tmp_path, classes=3)
+        return
+    for name in ("n01", "n02"):  # exactly ten, and one
+        (tmp_path / "imagenet" / "train" / name / f"{name}_0.JPEG").unlink()
+        (tmp_path / "imagenet" / "val" / name / f"{name}_0.png").unlink()
+    assert folders.imagenet(tmp_path, classes=3).sizes == {"train": 8, "reward": 1, "select": 1, "test": 1}
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_both_parts_must_be_there(part: str, tmp_path: Path) -> None:
+    write_images(tmp_path / "imagenet")
+    (tmp_path / "imagenet" / part).rename(tmp_path / "imagenet" / "other")
+
+    with pytest.raises(MissingData, match="imagenet/train and imagenet/val"):
+        folders.imagenet(tmp_path, classes=3)
+
+
+def test_hidden_folders_and_files_beside_the_classes_are_none(tmp_path: Path) -> None:
+    write_images(tmp_path / "imagenet")
+    (tmp_path / "imagenet" / "train" / ".cache").mkdir()
+    (tmp_path / "imagenet" / "val" / "README").write_text("of no class")
+
+    assert folders.imagenet(tmp_path, classes=3).sizes["test"] == 6
+
+
+def test_every_kind_of_image_counts_however_its_name_is_written(tmp_path: Path) -> None:
+    names = ["a.jpeg", "b.JPG", "c.png", "d.Bmp", "e.ppm", "f.webp", "g.gif", "h.txt", "jpeg"]
+    for name in names:
+        (tmp_path / name).touch()
+
+    assert folders._images(tmp_path) == names[:6]

@@ -77,6 +77,56 @@ def test_all_of_torchvisions_follow_the_classes(name: str) -> None:
     assert_it_follows_the_classes(name)
 
 
+def answers(name: str, size: int) -> bool:
+    """Whether the network builds, without values, for images of that size, and answers with so many classes."""
+    try:
+        network = on_meta(name, shape=(3, size, size), classes=7).eval()
+        return bool(network(torch.zeros(1, 3, size, size, device="meta")).shape == (1, 7))
+    except (RuntimeError, AssertionError):
+        return False
+
+
+# Made for images of one size, which is not 224×224, and of multiples of it at best.
+OF_ANOTHER_SIZE = ("crossvit_", "halonet", "halo2botnet", "lamhalobotnet", "eca_halonext", "sehalonet", "bat_resnext")
+
+
+@pytest.mark.long
+def test_all_of_timms_follow_the_classes() -> None:
+    """1,364 of timm 1.0.31, all but 19 of them at 224×224; about five minutes."""
+    import timm
+
+    other = {name: timm.models.get_pretrained_cfg(name.removeprefix("timm/")) for name in catalog.timm()}
+
+    refuse = [name for name in catalog.timm() if not answers(name, 224)]
+
+    assert all(name.removeprefix("timm/").startswith(OF_ANOTHER_SIZE) for name in refuse), refuse
+    assert [name for name in refuse if not answers(name, other[name].input_size[1])] == []
+
+
+def test_a_network_of_one_size_is_built_for_that_size() -> None:
+    assert not answers("timm/halonet26t", 224)
+    assert answers("timm/halonet26t", 256)
+
+
+def test_a_weight_of_five_dimensions_is_left_in_its_layout() -> None:
+    """torch's own `to(memory_format=…)` refuses it: these networks could not be built."""
+    network = models.build(spec.Model(name="timm/lambda_resnet26t"), shape=(3, 64, 64), classes=7, seed=0)
+
+    assert {tensor.dim() for tensor in network.parameters()} >= {4, 5}
+    for tensor in network.parameters():
+        if tensor.dim() == 4:
+            assert tensor.is_contiguous(memory_format=torch.channels_last)
+    assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in TORCHVISIONS if name.startswith(NEED_VALUES)])
+def test_all_that_need_values_follow_the_classes(name: str) -> None:
+    network = models.build(spec.Model(name=name), shape=(3, 32, 32), classes=7, seed=0).to("meta")
+
+    assert network(torch.zeros(2, 3, 32, 32, device="meta")).shape == (2, 7)
+
+
 def test_those_that_need_values_are_built_with_them() -> None:
     network = models.build(spec.Model(name="regnet_y_400mf"), shape=(3, 32, 32), classes=7, seed=0)
 

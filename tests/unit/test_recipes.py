@@ -50,6 +50,14 @@ def test_purls_final_run_is_the_default_search_in_three_stages() -> None:
     assert spec.model.weights == "pretrained"
 
 
+def test_its_longer_run_trains_longest_after_the_last_stage() -> None:
+    spec = recipe("purl-resnet50-imagenet-120-epochs").spec
+
+    assert [tuning.epochs for tuning in spec.tunings] == [30, 30]
+    assert spec.fine_tune.epochs == 60
+    assert spec.stages == (0.3655, 0.7573, 0.8027)
+
+
 def test_the_ablations_differ_from_their_baseline_in_one_thing() -> None:
     prefix = "purl-resnet50-cifar10-"
     base = recipe(f"{prefix}dense-rewards").spec.search

@@ -48,6 +48,7 @@ def test_an_old_spec_keeps_its_fingerprint(changes: dict[str, Any], fingerprint:
         {"accuracy_floor": 0.001},
         {"reward_images": 100},
         {"retrain": {"optimizer": "adam"}},
+        {"retrain": {"precision": "bfloat16"}},
     ],
 )
 def test_every_option_is_part_of_the_identity(option: dict[str, Any]) -> None:
@@ -143,6 +144,40 @@ def test_other_stages_are_refused_by_name(stages: list[float], message: str) -> 
     with pytest.raises(ValidationError, match=message) as refused:
         spec_of(stages=stages)
     assert [error["loc"] for error in refused.value.errors()] == [("stages",)]
+
+
+def test_each_stage_on_the_way_may_have_epochs_of_its_own() -> None:
+    spec = spec_of(stages=[0.5, 0.8, 0.9], stage_epochs=[3, 4], fine_tune={"epochs": 5, "learning_rate": 0.01})
+
+    assert [tuning.epochs for tuning in spec.tunings] == [3, 4]
+    assert {tuning.learning_rate for tuning in spec.tunings} == {0.01}
+    assert spec.fine_tune.epochs == 5
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_without_them_all_stages_have_fine_tunes_and_it_is_the_same_job() -> None:
+    spec = spec_of(stages=[0.5, 0.8, 0.9])
+
+    assert [tuning.epochs for tuning in spec.tunings] == [10, 10]
+    assert spec_of().tunings == spec_of(targets={"sparsity": [0.5, 0.9]}).tunings == ()
+    assert spec_of(stages=[0.5, 0.8, 0.9], stage_epochs=[10, 10]).fingerprint == spec.fingerprint
+    assert spec_of(stages=[0.5, 0.8, 0.9], stage_epochs=[10, 9]).fingerprint != spec.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("stages", "epochs", "message"),
+    [
+        ([0.5, 0.9], [1, 2], "1 in all"),
+        ([0.5, 0.8, 0.9], [1], "2 in all"),
+        ([], [1], "0 in all"),
+        ([0.9], [1], "0 in all"),
+        ([0.5, 0.9], [0], "greater than or equal to 1"),
+    ],
+)
+def test_epochs_that_belong_to_no_stage_are_refused(stages: list[float], epochs: list[int], message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as refused:
+        spec_of(stages=stages, stage_epochs=epochs)
+    assert {error["loc"][0] for error in refused.value.errors()} == {"stage_epochs"}
 
 
 def test_the_control_needs_a_naive_method() -> None:

@@ -65,6 +65,54 @@ def test_label_smoothing_spreads_a_part_of_the_target() -> None:
     assert model.weight.flatten().tolist() == pytest.approx([0.04, -0.04])
 
 
+def test_products_in_bfloat16_have_8_bits_and_the_weights_all_of_theirs() -> None:
+    """Of 257 and 256 bfloat16 makes 256 twice: the gradient is that of equal answers, (-1/2, 1/2)."""
+    rounded, images = two_weights(257.0, 256.0)
+    exact, _ = two_weights(257.0, 256.0)
+    training = Training(epochs=1, learning_rate=0.25, momentum=0.0, weight_decay=0.0)
+
+    train(rounded, images, training.model_copy(update={"precision": "bfloat16"}), seed=0)
+    train(exact, images, training, seed=0)
+
+    assert rounded.weight.flatten().tolist() == [257.125, 255.875]  # which bfloat16 itself does not have
+    step = 0.25 * (1 - 1 / (1 + math.exp(-1)))  # answers one apart
+    assert exact.weight.flatten().tolist() == pytest.approx([257 + step, 256 - step], rel=1e-7)
+
+
+def test_each_step_in_bfloat16_sees_the_weights_as_the_one_before_left_them() -> None:
+    model, images = two_weights(0.0, 0.0)
+
+    train(model, images, Training(epochs=2, learning_rate=4, momentum=0, weight_decay=0, precision="bfloat16"), seed=0)
+
+    # The first step leaves (2, -2), exact in bfloat16; the second has half the rate.
+    second = 2 / (1 + math.exp(4))
+    assert model.weight.flatten().tolist() == pytest.approx([2 + second, -2 - second], rel=1e-3)
+
+
+def test_what_was_trained_in_bfloat16_is_measured_in_float32() -> None:
+    model, images = two_weights(256.0, 257.0)
+    second = Images(images.x, torch.ones(1, dtype=torch.long))
+
+    train(model, second, Training(epochs=1, learning_rate=1e-9, weight_decay=0, precision="bfloat16"), seed=0)
+
+    assert accuracy(model, second) == 1.0  # the tie that bfloat16 sees would go to the first class
+
+
+def test_bfloat16_keeps_the_mask_and_gives_the_same_bits_again() -> None:
+    def trained(precision: str) -> tuple[nn.Module, Mask]:
+        model = digits_net(width=4)
+        mask = half_mask(model)
+        training = Training.model_validate({"epochs": 2, "batch_size": 20, "precision": precision})
+        train(model, some_images(60), training, seed=0, mask=mask)
+        return model, mask
+
+    (once, mask), (again, _), (exact, _) = (trained(each) for each in ("bfloat16", "bfloat16", "float32"))
+
+    assert all(not layer.weight[~mask.keep[layer.name]].any() for layer in prunable_layers(once))
+    assert fingerprint(once) == fingerprint(again) != fingerprint(exact)
+    assert all(parameter.dtype is torch.float32 for parameter in once.parameters())
+
+
 def test_one_step_of_adam() -> None:
     model, images = two_weights(0.0, 0.0)
 

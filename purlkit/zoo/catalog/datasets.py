@@ -5,11 +5,6 @@ from __future__ import annotations
 from purlkit.zoo.catalog.entries import DatasetEntry, Option
 
 _SIZE = Option(default=224, low=16, high=1024, about="height and width that the images are brought to")
-_HAR = (
-    "the data root must hold the folder `UCI HAR Dataset` with train/ and test/, in each `Inertial Signals/` with "
-    "the nine text files of body_acc, body_gyro and total_acc, y_….txt and subject_….txt; unpack "
-    "https://archive.ics.uci.edu/dataset/240 there"
-)
 
 
 def _cifar(classes: int, folder: str, held: str) -> DatasetEntry:
@@ -23,6 +18,20 @@ def _cifar(classes: int, folder: str, held: str) -> DatasetEntry:
         layout=f"the data root must hold the folder {folder} with {held}; unpack cifar-{classes}-python.tar.gz from "
         "https://www.cs.toronto.edu/~kriz/cifar.html there",
         downloads=True,
+    )
+
+
+def _har(name: str, classes: int, about: str) -> DatasetEntry:
+    return DatasetEntry(
+        name=name,
+        loader=f"purlkit.zoo.signals:{name}",
+        shape=(9, 1, 128),
+        classes=classes,
+        about=f"UCI HAR: {about}",
+        files=("UCI HAR Dataset",),
+        layout="the data root must hold the folder `UCI HAR Dataset` with train/ and test/, in each "
+        "`Inertial Signals/` with the nine text files of body_acc, body_gyro and total_acc, y_….txt and "
+        "subject_….txt; unpack https://archive.ics.uci.edu/dataset/240 there",
     )
 
 
@@ -65,24 +74,8 @@ DATASETS = {
                 "size": _SIZE,
             },
         ),
-        DatasetEntry(
-            name="har",
-            loader="purlkit.zoo.signals:har",
-            shape=(9, 1, 128),
-            classes=6,
-            about="UCI HAR: nine inertial signals of a phone over 128 steps, six activities; 21 people train, 9 test",
-            files=("UCI HAR Dataset",),
-            layout=_HAR,
-        ),
-        DatasetEntry(
-            name="har2",
-            loader="purlkit.zoo.signals:har2",
-            shape=(9, 1, 128),
-            classes=2,
-            about="UCI HAR with its activities merged into two classes, as FastGRNN's paper does",
-            files=("UCI HAR Dataset",),
-            layout=_HAR,
-        ),
+        _har("har", 6, "nine inertial signals of a phone over 128 steps, six activities; 21 people train, 9 test"),
+        _har("har2", 2, "its activities merged into two classes, as FastGRNN's paper does"),
         DatasetEntry(
             name="procedural",
             loader="purlkit.zoo.procedural:procedural",

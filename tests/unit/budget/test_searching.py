@@ -141,8 +141,15 @@ def test_an_option_of_the_other_search_is_refused_by_its_name(change: dict[str, 
         Search.model_validate({"algorithm": "purl-budget", **change})
 
 
-def test_stages_are_refused() -> None:
-    body = {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}, "stages": [0.5, 0.9]}
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        ({"targets": {"sparsity": 0.9}, "stages": [0.5, 0.9]}, "leave stages out"),
+        ({"targets": {"flops": 0.5}}, r"give targets\.sparsity"),
+    ],
+)
+def test_a_job_that_it_can_not_do_is_refused_with_the_remedy(change: dict[str, object], remedy: str) -> None:
+    body = {"model": {"name": "digits-resnet"}, "search": {"algorithm": "purl-budget"}}
 
-    with pytest.raises(ValidationError, match="leave stages out"):
-        JobSpec.model_validate({**body, "search": {"algorithm": "purl-budget"}})
+    with pytest.raises(ValidationError, match=remedy):
+        JobSpec.model_validate({**body, **change})

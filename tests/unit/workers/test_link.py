@@ -19,7 +19,8 @@ import pytest
 from purlkit.results import UNREACHABLE_EXIT, Finish, Outcome, Phase
 from purlkit.spec import JobSpec
 from tests.waiting import wait_until
-from workers.link import Interrupted, Link, Refused, Superseded
+from workers.calls import Interrupted, Refused, Superseded
+from workers.link import Link
 
 SPEC = JobSpec.model_validate({"model": {"name": "mlp"}, "targets": {"sparsity": 0.5}}).resolve()
 

@@ -8,7 +8,8 @@ import pytest
 
 from tests.waiting import wait_until
 from workers import logship
-from workers.link import Link, Refused
+from workers.calls import Refused
+from workers.link import Link
 from workers.logship import LogShipper, keep_tail
 
 

@@ -20,7 +20,7 @@ from workers.candidates import best_episode, mean_policy
 from workers.dense import Dense
 from workers.search import Found
 from workers.stages import Stage
-from workers.tuning import Leg, fine_tune
+from workers.tuning import Leg, Run, fine_tune
 
 SPEC = JobSpec.model_validate(
     {
@@ -102,6 +102,25 @@ def test_costs_add_up_over_the_stages() -> None:
     assert second.images == 100 + 1000  # the search's and one epoch of digits
     assert (second.seconds, second.device_seconds) == (3.0, pytest.approx(2.0, abs=1.5))
     assert mean_policy(second, found(0, 0, 1)).images == 1100 + 100
+
+
+def test_each_stage_is_fine_tuned_for_its_own_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    legs: list[Leg] = []
+    net, kept = dense_net(), SimpleNamespace(event=lambda *_: None, save=lambda *_: None)
+
+    def run(given: list[Leg]) -> list[Run]:
+        legs.extend(given)
+        return [Run(given[0].until, net.tensors, 0.5)]
+
+    monkeypatch.setattr(pipeline, "_track", lambda *_: SimpleNamespace(run=run))
+    stage = stages.first(SPEC.model_copy(update={"stage_epochs": (3, 4)}), net)
+    costs = []
+    while not stage.is_last:
+        stage = pipeline._next_stage(SimpleNamespace(link=kept), net, stage, found(1, 2, 3), None, 1000)
+        costs.append(stage.images)
+
+    assert [(leg.training.epochs, leg.until) for leg in legs] == [(3, 3), (4, 4)]
+    assert costs == [100 + 3000, 200 + 7000]
 
 
 def test_a_stage_survives_its_bytes() -> None:
