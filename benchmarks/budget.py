@@ -3,14 +3,15 @@
     python -m benchmarks.budget run --data digits --blocks 1 --sparsity 0.97 --unit 0 --file budget.jsonl
     python -m benchmarks.budget tell --file budget.jsonl
 
-A run may be stopped at any time and goes on with the contender where it was. Units from 100 on are for development:
-`tell` leaves them out unless `--development` asks for them alone.
+A run may be stopped at any time and goes on where it was; purl-budget's own search begins anew. Units from 100 on are
+for development: `tell` leaves them out unless `--development` asks for them alone.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -22,12 +23,13 @@ import torch
 from benchmarks.units import NAIVE, Key, Lines, Unit
 from benchmarks.yardstick import FIRST_DEVELOPMENT_UNIT
 from purlkit.budget.allocation import Allocation, Budget
-from purlkit.budget.halving import best_seen, halve
+from purlkit.budget.halving import best_seen, halve, trainings
 from purlkit.budget.rivals import RIVALS, Seen
 from purlkit.budget.search import LONGER, default_settings, longer, search
 from purlkit.budget.yardstick import Yardstick
 from purlkit.seeds import derive
 from purlkit.spec import FineTune
+from purlkit.training.data import subset
 
 RESAMPLES = 10_000
 UNITS, FEWEST = 10, 5  # of a cell that claims something; of one that has a p-value at all
@@ -41,7 +43,7 @@ def run(lines: Lines, unit: Unit, sparsity: float) -> None:
     found = lines.once((*place, "purl-budget found"), partial(_found, unit, sparsity))
     lines.once((*place, "purl-budget"), partial(unit.outcome, tuple(found["allocation"])))
     for name in RIVALS:
-        lines.once((*place, name), partial(_rival, unit, sparsity, name, found))
+        lines.once((*place, name), partial(_rival, lines, place, unit, name, found))
     best = _ranked({name: lines.rows[(*place, name)] for name in NAIVE})[0]
     epochs = round(found["images"] / len(unit.splits.train)) + FineTune().epochs
     lines.once((*place, "naive + budget"), partial(unit.outcome, unit.naive(sparsity)[best], epochs))
@@ -54,26 +56,37 @@ def _found(unit: Unit, sparsity: float) -> Row:
     return {**known, "naive": naive, "seconds": result.seconds, "losses": [e.loss for e in result.episodes]}
 
 
-def _rival(unit: Unit, sparsity: float, name: str, found: Row) -> Row:
-    """From the same start, with as many evaluations of the same yardstick, and the same last choice."""
-    settings = default_settings(unit.splits.train)
-    model, seed = unit.copy(), derive(unit.number, "retrain")
-    images, reward = unit.splits.train, unit.splits.reward
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(unit.number))
-    images = images[order[: settings.retrain.images]]
-    yardstick = Yardstick(model, images, reward, settings.retrain)
+def _rival(lines: Lines, place: Key, unit: Unit, name: str, found: Row) -> Row:
+    """From the same start, with as many evaluations of the same yardstick, and the same last choice.
+
+    Every measurement is a line: a control that was stopped looks up what it had, and so do the other controls.
+    """
+    settings, sparsity = default_settings(unit.splits.train), float(place[2])
+    images, model = subset(unit.splits.train, settings.retrain.images, unit.number), unit.copy()
+    yardstick = Yardstick(model, images, unit.splits.reward, settings.retrain)
+    last = Yardstick(model, images, unit.splits.reward, longer(settings.retrain))
+
+    def short(allocation: Allocation) -> float:
+        work = partial(_loss, yardstick, allocation, derive(unit.number, "retrain"))
+        return float(lines.once((*place, "short", *allocation), work))
+
+    def long(field: Sequence[Allocation], rung: int) -> list[float]:
+        seed = derive(unit.number, "halving", rung)
+        return [float(lines.once((*place, f"long {rung}", *a), partial(_loss, last, a, seed))) for a in field]
+
     naive: dict[Allocation, float] = {tuple(kept): loss for kept, loss in found["naive"]}
-    seen = Seen(lambda allocation: yardstick(allocation, seed).loss, found["evaluations"], dict(naive))
+    seen = Seen(short, found["evaluations"], dict(naive))
     start = next(iter(naive))
     RIVALS[name](Budget.of(yardstick.layers, sparsity), start, settings.alphas, seen, derive(unit.number, name))
 
-    last = Yardstick(model, images, reward, longer(settings.retrain))
     entrants = list(dict.fromkeys([*best_seen(seen.losses.items()), *naive]))
-    chosen = halve(
-        entrants, lambda field, rung: [last(each, derive(unit.number, "halving", rung)).loss for each in field]
-    )
-    trained = settings.images_retrained(len(seen.losses) + LONGER * last.trained)
+    chosen = halve(entrants, long)
+    trained = settings.images_retrained(len(seen.losses) + LONGER * trainings(len(entrants)))
     return {**unit.outcome(chosen), "allocation": chosen, "images": trained, "best loss": min(seen.losses.values())}
+
+
+def _loss(yardstick: Yardstick, allocation: Allocation, seed: int) -> float:
+    return yardstick(allocation, seed).loss
 
 
 def _ranked(naive: dict[str, Row]) -> list[str]:
@@ -84,8 +97,8 @@ def _ranked(naive: dict[str, Row]) -> list[str]:
 def table(lines: Lines, *, development: bool) -> dict[Key, list[dict[str, float]]]:
     """Of each cell for every whole unit the test accuracy of each contender."""
     units: dict[Key, Row] = defaultdict(dict)
-    for (*place, who), value in lines.rows.items():
-        units[tuple(place)][str(who)] = value
+    for (data, blocks, sparsity, unit, who, *_), value in lines.rows.items():
+        units[data, blocks, sparsity, unit][str(who)] = value
     cells: dict[Key, list[dict[str, float]]] = defaultdict(list)
     for (*cell, number), row in sorted(units.items()):
         if "naive + budget" not in row or (int(number) >= FIRST_DEVELOPMENT_UNIT) != development:
