@@ -194,6 +194,14 @@ class JobSpec(Record):
     def _fields_agree(self) -> JobSpec:
         if len(set(self.baselines)) != len(self.baselines):
             raise disagree("name each method once", "/baselines")
+        if self.goal == "flops" and self.search.algorithm == "purl-budget":
+            raise disagree(
+                "purl-budget divides a number of weights: give targets.sparsity", "/targets/flops", "/search/algorithm"
+            )
+        if self.stages and self.search.algorithm == "purl-budget":
+            raise disagree(
+                "purl-budget goes to its target in one step: leave stages out", "/stages", "/search/algorithm"
+            )
         if self.minimum_threshold is not None and "global-mt" not in self.baselines:
             raise disagree(
                 "minimum_threshold is a setting of global-mt: name that in baselines, or leave it out",
