@@ -170,6 +170,8 @@ class DispatcherRow(Base):
     max_running: Mapped[int]
     cpus: Mapped[float | None]
     gpus: Mapped[float | None]
+    found_cpus: Mapped[float | None]  # what its place was found to have, whatever the settings say
+    found_gpus: Mapped[float | None]
     seen_at: Mapped[int]
 
 
