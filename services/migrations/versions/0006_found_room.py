@@ -12,5 +12,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("dispatchers", sa.Column("found_cpus", sa.Float(), nullable=True))
-    op.add_column("dispatchers", sa.Column("found_gpus", sa.Float(), nullable=True))
+    op.add_column("dispatchers", sa.Column("found_cpus", sa.Double(), nullable=True))
+    op.add_column("dispatchers", sa.Column("found_gpus", sa.Double(), nullable=True))
