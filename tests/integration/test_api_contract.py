@@ -8,7 +8,7 @@ import re
 import pytest
 
 from purlkit.results import CHECKPOINT, LOG, REPORT
-from tests.integration import contract_of_workers  # noqa: F401, notes its rows down
+from tests.integration import contract_of_sweeps, contract_of_workers  # noqa: F401, note their rows down
 from tests.integration.contract import DATA, ROWS, SHA256, Seen, ended, queued, row, working
 from tests.integration.over_http import LEAST, Service, a_success
 from tests.integration.test_api_dry_run import RUNNABLE, answers, ask
