@@ -41,21 +41,17 @@ def cluster_of_two() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted() -> Iterator[tuple[list[Episode], list[Episode], bytes, bytes]]:
-    """One search with one runner: its episodes, its greedy walks, its state at half time and at the end."""
+def uninterrupted() -> Iterator[tuple[list[Episode], list[Episode], bytes]]:
+    """One search with one runner: its episodes, its greedy walks, its state at the end."""
     algorithm = built(runners=1)
-    half = b""
-    while not algorithm.search_done:
-        algorithm.train()
-        if not half and len(algorithm.learnt.episodes) >= EPISODES // 2:
-            half = searchstate.dump(algorithm)
+    play_to_the_end(algorithm)
     greedy = algorithm.play_greedy(3, on_wait=lambda: None)
-    yield list(algorithm.learnt.episodes), greedy, half, searchstate.dump(algorithm)
+    yield list(algorithm.learnt.episodes), greedy, searchstate.dump(algorithm)
     algorithm.stop()
 
 
 def test_it_plays_exactly_the_asked_for_episodes_each_once(uninterrupted: Any) -> None:
-    episodes, greedy, _, _ = uninterrupted
+    episodes, greedy, _ = uninterrupted
 
     assert [episode.index for episode in episodes] == list(range(EPISODES))
     assert not any(episode.rerun for episode in episodes)
@@ -65,7 +61,7 @@ def test_it_plays_exactly_the_asked_for_episodes_each_once(uninterrupted: Any) -
 
 def test_the_memory_holds_exactly_its_last_steps_and_learns_once_a_step(uninterrupted: Any) -> None:
     algorithm = built(runners=1)
-    searchstate.restore(algorithm, uninterrupted[3])
+    searchstate.restore(algorithm, uninterrupted[2])
 
     assert len(algorithm.replay) == 40
     assert algorithm.learnt.steps == EPISODES * 5
@@ -87,19 +83,7 @@ def test_two_runners_do_what_one_does(uninterrupted: Any) -> None:
     algorithm.stop()
 
 
-def test_a_search_resumed_from_its_state_ends_as_if_it_had_never_stopped(uninterrupted: Any) -> None:
-    algorithm = built(runners=2)
-    searchstate.restore(algorithm, uninterrupted[2])
-    assert len(algorithm.learnt.episodes) < EPISODES
-
-    episodes = play_to_the_end(algorithm)
-
-    assert what_was_done(episodes) == what_was_done(uninterrupted[0])
-    assert what_was_done(algorithm.play_greedy(3, on_wait=lambda: None)) == what_was_done(uninterrupted[1])
-    algorithm.stop()
-
-
-def test_an_episode_that_ended_before_its_turn_is_not_played_again(
+def test_a_search_resumed_from_its_state_ends_as_if_it_had_never_stopped(
     uninterrupted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     algorithm = built(runners=2)
@@ -109,17 +93,18 @@ def test_an_episode_that_ended_before_its_turn_is_not_played_again(
     monkeypatch.setattr(algorithm.runners, "wait", lambda seconds: [e for e in wait(seconds) if e[0].index != 6])
 
     def stop_after_seven() -> None:
-        if algorithm.schedule.finished:
+        if 7 in algorithm.schedule.finished:
             raise Interrupted("drain")
 
     with pytest.raises(Interrupted):
         _play(algorithm, Hooks(on_episode=lambda _: None, on_state=states.append, on_wait=stop_after_seven))
     algorithm.stop()
-    resumed = built(runners=1)
+    resumed = built(runners=2)
     searchstate.restore(resumed, states[-1])
     episodes = play_to_the_end(resumed)
 
     assert what_was_done(episodes) == what_was_done(uninterrupted[0])
+    assert what_was_done(resumed.play_greedy(3, on_wait=lambda: None)) == what_was_done(uninterrupted[1])
     assert [episode.index for episode in episodes if episode.rerun] == [6]
     resumed.stop()
 
