@@ -1,0 +1,152 @@
+"""The service's own processes, as forks of one that has imported the program: a start takes a tenth of a second, and
+what starts, connects, serves and dies is the program itself. One that dies is started again.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+PRELOADED = ["pytest", "api.__main__", "services.dispatcher", "tests.chaos.house", "tests.chaos.alone", "obstore"]
+LOOK_SECONDS = 0.01
+
+Target = Callable[..., None]
+
+
+@dataclass
+class Kept:
+    """A process that runs until it is let go, however often it dies."""
+
+    name: str
+    target: Target
+    args: tuple[Any, ...]
+    process: BaseProcess
+    deaths: int = 0
+    paused: bool = False  # not to be started again for now
+
+
+@dataclass
+class House:
+    """Started processes, and whoever starts them again."""
+
+    log: Path
+    kept: dict[str, Kept] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _closing: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOADED)
+        self._keeper = threading.Thread(target=self._keep, name="keeper")
+        self._keeper.start()
+
+    def start(self, name: str, target: Target, *args: Any) -> None:
+        with self._lock:
+            self.kept[name] = Kept(name, target, args, self._started(target, args))
+
+    def _started(self, target: Target, args: tuple[Any, ...]) -> BaseProcess:
+        process = self._context.Process(target=_begin, args=(self.log, target, args), daemon=True)
+        process.start()
+        return process
+
+    def kill(self, name: str) -> None:
+        self.send(name, signal.SIGKILL)
+
+    def send(self, name: str, number: signal.Signals) -> None:
+        with self._lock, suppress(ProcessLookupError):
+            os.kill(self.pid(name), number)
+
+    def pid(self, name: str) -> int:
+        with self._lock:
+            pid = self.kept[name].process.pid
+            assert pid is not None
+            return pid
+
+    def stop(self, name: str, seconds: float = 20.0) -> int | None:
+        """In order, and not to be started again. Its exit status."""
+        with self._lock:
+            kept = self.kept.pop(name)
+        kept.process.terminate()
+        kept.process.join(seconds)
+        return kept.process.exitcode
+
+    def deaths(self) -> int:
+        with self._lock:
+            return sum(kept.deaths for kept in self.kept.values())
+
+    def close(self) -> None:
+        self._closing.set()
+        self._keeper.join()
+        for name in list(self.kept):
+            kept = self.kept.pop(name)
+            kept.process.kill()
+            kept.process.join()
+
+    def _keep(self) -> None:
+        while not self._closing.wait(LOOK_SECONDS):
+            with self._lock:
+                for kept in self.kept.values():
+                    if not kept.paused and not kept.process.is_alive():
+                        kept.deaths += 1
+                        kept.process = self._started(kept.target, kept.args)
+
+
+def _begin(log: Path, target: Target, args: tuple[Any, ...]) -> None:
+    """First of all in the new process: what it says goes to the test's own file."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    logging.root.handlers.clear()
+    target(*args)
+
+
+# ---- what runs in these processes
+
+
+def api(environ: Mapping[str, str], listening: socket.socket) -> None:
+    """`python -m api` on the socket of whoever started it."""
+    import api.__main__
+
+    sys.exit(api.__main__.main({**environ, "PURL_SOCKET_FD": str(listening.detach())}))
+
+
+def dispatcher(environ: Mapping[str, str], worker: str) -> None:
+    """`python -m services.dispatcher`, but for what it starts."""
+    import functools
+
+    from services import dispatcher as program
+
+    os.environ.update(environ)
+    program.Dispatcher = functools.partial(program.Dispatcher, worker=worker)  # type: ignore[misc, assignment]
+    sys.exit(program.main([]))
+
+
+def listen() -> tuple[socket.socket, str]:
+    """A socket that outlives whoever serves on it, and its address."""
+    listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    return listening, f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def wait_for_port(url: str, seconds: float = 60.0) -> None:
+    import httpx
+
+    deadline = time.monotonic() + seconds
+    with closing(httpx.Client(base_url=url, trust_env=False, timeout=seconds)) as http:
+        while time.monotonic() < deadline:
+            with suppress(httpx.TransportError):
+                if http.get("/readyz").status_code == 200:
+                    return
+            time.sleep(LOOK_SECONDS)
+    raise AssertionError(f"nobody answers at {url}")
