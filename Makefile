@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long soak fuzz serve lint format clean
+.PHONY: help demo test test-long browser soak fuzz serve lint format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,12 +27,15 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## prune a digits network from POST /jobs to a verified checkpoint (RUNNERS=2 SEED=0)
 	@$(RUN) examples/demo.py --runners $(RUNNERS) --seed $(SEED)
 
-test: $(READY)  ## unit, integration and acceptance tests
+test: $(READY) browser  ## unit, integration and acceptance tests
 	@echo "running all tests, two at a time (TESTS=… says how many; a file's tests stay together)"
 	@$(RUN) -m pytest -n $(TESTS) --dist loadfile
 
-test-long: $(READY)  ## the tests that take minutes each
+test-long: $(READY) browser  ## the tests that take minutes each
 	@$(RUN) -m pytest -m long
+
+browser:  ## chromium for the dashboard's tests, where it is missing (as root, by apt)
+	@command -v chromium >/dev/null || tests/install_chromium.sh
 
 soak: $(READY)  ## kill any process of running jobs, KILLS=50 times, and compare the bits (about half an hour)
 	@$(RUN) -m benchmarks.soak --kills $(KILLS)

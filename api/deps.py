@@ -16,6 +16,7 @@ from api.watching import Hub
 from services.artifacts import Store
 from services.database import Database
 from services.errors import Unauthorized
+from services.gauges import Gauges
 from services.launch import Launcher
 from services.settings import Settings
 
@@ -43,6 +44,10 @@ class Parts:
     @cached_property
     def hub(self) -> Hub:
         return Hub(self.db, self.settings.poll_seconds, self.stopping)
+
+    @cached_property
+    def gauges(self) -> Gauges:
+        return Gauges(self.db)
 
 
 # These are coroutines though they wait for nothing: FastAPI calls plain functions in a thread, each for itself.

@@ -96,7 +96,7 @@ def _of_jobs(spec: JobSpec) -> dict[str, Any]:
         "started_at": _AT,
         "finished_at": None,
         "last_heartbeat_at": _AT,
-        "links": {"self": f"/jobs/{_JOB}", **_LINKS, "layers": None, "checkpoint": None},
+        "links": {"self": f"/jobs/{_JOB}", **_LINKS, "layers": None, "checkpoint": None, "report": None},
     }
     return {
         "JobSpec": LEAST_BODY,

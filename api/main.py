@@ -7,9 +7,25 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from api import docs, errors
+from api.dashboard import pages
 from api.deps import Parts
 from api.hosts import OnlyOwnNames, names_of
-from api.routes import artifacts, attempts, catalog, checks, events, health, jobs, logs, manual, recipes, weights
+from api.observed import Observed
+from api.routes import (
+    artifacts,
+    attempts,
+    catalog,
+    checks,
+    events,
+    health,
+    jobs,
+    logs,
+    manual,
+    metrics,
+    recipes,
+    report,
+    weights,
+)
 from services.artifacts import Store
 from services.database import Database
 from services.launch import Launcher
@@ -39,10 +55,27 @@ def create_app(db: Database, settings: Settings, store: Store, launcher: Launche
     errors.install(app)
     docs.install(app)
     app.state.routes = []
-    for part in (jobs, events, artifacts, logs, weights, catalog, recipes, health, manual, attempts, checks):
+    parts = (
+        jobs,
+        events,
+        artifacts,
+        report,
+        logs,
+        weights,
+        catalog,
+        recipes,
+        health,
+        metrics,
+        manual,
+        attempts,
+        checks,
+        pages,
+    )
+    for part in parts:
         app.include_router(part.router)
         app.state.routes += part.router.routes
     names = names_of(settings)
     if names is not None:
         app.add_middleware(OnlyOwnNames, names=names)
+    app.add_middleware(Observed)
     return app

@@ -199,8 +199,7 @@ def _result(job: tables.Job) -> dict[str, Any] | None:
     points = result.get("points")
     if isinstance(points, list) and all(map(is_point, points)):
         told["points"] = [
-            {**point, "checkpoint": {**point["checkpoint"], "href": f"{href}?sparsity={point['target']!r}"}}
-            for point in points
+            {**point, "checkpoint": {**point["checkpoint"], "href": href + _which(point)}} for point in points
         ]
     return told
 
@@ -214,6 +213,14 @@ def is_point(stored: Any) -> bool:
     )
 
 
+def is_of_sparsity(point: dict[str, Any]) -> bool:
+    return bool(point.get("goal", "sparsity") == "sparsity")
+
+
+def _which(point: dict[str, Any]) -> str:
+    return f"?sparsity={point['target']!r}" if is_of_sparsity(point) else ""
+
+
 def _links(job: tables.Job) -> dict[str, str | None]:
     here, succeeded = job_path(job), job.state is JobState.SUCCEEDED
     return {
@@ -223,4 +230,5 @@ def _links(job: tables.Job) -> dict[str, str | None]:
         "artifacts": f"{here}/artifacts",
         "layers": f"{here}/layers" if succeeded else None,
         "checkpoint": f"{here}/checkpoint" if succeeded else None,
+        "report": f"{here}/report" if succeeded else None,
     }

@@ -45,7 +45,7 @@ class CandidateLayers(BaseModel):
 
     method: str
     variant: Literal["mean", "best"] | None
-    target: float = Field(description="the sparsity asked for")
+    target: float = Field(description="the share asked for, of what its point's `goal` says")
     winner: bool = Field(description="whether that target's checkpoint is this one")
     sparsity: float
     layers: list[LayerReport]
@@ -71,6 +71,7 @@ class Links(BaseModel):
     artifacts: str
     layers: str | None = Field(description="none before the job has succeeded")
     checkpoint: str | None = Field(description="none before the job has succeeded")
+    report: str | None = Field(description="none before the job has succeeded")
 
 
 class JobView(BaseModel):

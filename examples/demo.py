@@ -257,7 +257,7 @@ def show(job: dict[str, Any], checked: dict[str, Any], path: Path, seconds: floa
     dense = result["accuracy"]["dense"]
     print(f"{'dense':18} {0:9.2%} {'':>8} {dense:11.1%}")
     for candidate in sorted(result["candidates"], key=lambda each: (-each["epochs"], -each["accuracy"])):
-        epochs = f"{candidate['seeds']} × {candidate['epochs']}"
+        epochs = "diverged" if candidate["diverged"] else f"{candidate['seeds']} × {candidate['epochs']}"
         print(
             f"{title(candidate):18} {candidate['sparsity']:9.2%} {candidate['accuracy_pruned']:8.1%} "
             f"{candidate['accuracy']:11.1%} {epochs:>8} {candidate['images_seen']:12,} "

@@ -23,6 +23,7 @@ class Outcome:
     accuracy: float
     sparsity: float  # of the whole network
     layer_sparsity: float  # of the layer that the step cut
+    flops: float = 0.0  # share of the multiply-adds removed, where the target is about it
 
 
 @dataclass(frozen=True, eq=False)

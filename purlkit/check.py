@@ -12,7 +12,8 @@ from purlkit.baselines.global_magnitude import minimum_weights
 from purlkit.checkpoint import load_into, read, refuse_unfit
 from purlkit.errors import InvalidSpec, MissingWeights, NotEnoughResources, PurlError, ShapeMismatch
 from purlkit.estimate import operations, phase_costs, seconds_per_image
-from purlkit.pruning.cost import derived_layers
+from purlkit.pruning.cost import derived_layers, weight_uses
+from purlkit.pruning.flops import check_reachable
 from purlkit.pruning.layers import describe, layers_to_prune, prunable_layers
 from purlkit.pruning.ranking import sparsity_range, weights_to_keep
 from purlkit.results import CheckReport, ErrorReport
@@ -43,9 +44,11 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
     reasons += _reasons_against_weights(spec, model, weights, data_root, download=download)
     layers = prunable_layers(model)
     try:
-        for stage in spec.sparsities:
+        if spec.goal == "flops":
+            check_reachable(layers, weight_uses(model, _an_image(spec, model)), spec.target)
+        for stage in spec.sparsities if spec.goal == "sparsity" else ():
             weights_to_keep(layers, stage)
-        if "global-mt" in spec.baselines:
+        if "global-mt" in spec.baselines and spec.goal == "sparsity":
             for point in spec.points:
                 minimum_weights(layers, point, spec.minimum_threshold)
     except PurlError as error:

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from purlkit.cache import Outcome, TransitionCache
+from purlkit.pruning.cost import weight_uses
+from purlkit.pruning.flops import share_removed
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.thresholds import CRITERIA
 from purlkit.results import Episode, EpisodeKind
 from purlkit.rewards import REWARDS, not_reached
 from purlkit.seeds import derive
-from purlkit.spec import Search
+from purlkit.spec import Goal, Search
 from purlkit.training.data import Samples
 from purlkit.training.evaluate import accuracy
 from purlkit.training.loop import train
@@ -68,7 +70,8 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
 
     ## Rewards
     After every layer one of `rewards.REWARDS`, from accuracy and the sparsity of the whole network so far. Without
-    `dense` only after the last: the others are 0, and the network is neither retrained nor measured before it.
+    `dense` only after the last: the others are 0, and the network is neither retrained nor measured before it. With the
+    goal `flops` the share of the multiply-adds that is gone takes the place of sparsity, here and in `simple`.
 
     ## Episode End
     Terminated after the last layer, or once accuracy is under `accuracy_floor`: then the last reward has
@@ -100,6 +103,7 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
         search: Search,
         target_accuracy: float,
         target_sparsity: float,
+        goal: Goal = "sparsity",
         retrain_seed: int,
         mask: Mask | None = None,
         on_batch: Callable[[], None] | None = None,
@@ -114,6 +118,7 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
         self._subset = subset
         self._reward_images = reward_images
         self._targets = target_accuracy, target_sparsity
+        self._uses = weight_uses(model, reward_images[:1].x) if goal == "flops" else None
         self._on_batch = on_batch
         self._cache = TransitionCache(cache_bytes)
         if mask is not None:
@@ -156,7 +161,8 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
             outcome = self._compute(int(action))
         reached, pruned = outcome.accuracy, outcome.sparsity
         paid = self.search.dense or to_come == 0
-        reward = REWARDS[self.search.reward](reached, pruned, *self._targets, self.search.beta) if paid else 0.0
+        saved = pruned if self._uses is None else outcome.flops
+        reward = REWARDS[self.search.reward](reached, saved, *self._targets, self.search.beta) if paid else 0.0
         if self._too_bad(reached):
             reward += not_reached(to_come, self.search.beta, self.search.agent.gamma)
             to_come = 0
@@ -192,7 +198,8 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
         reached = self._retrain_and_measure(index) if measured else 0.0
         self._gone += 1
         kept, weights = self._mask.per_layer[self.layers[index].name]
-        outcome = Outcome(reached, self._mask.sparsity, (weights - kept) / weights)
+        flops = 0.0 if self._uses is None else share_removed(self._mask, self._uses)
+        outcome = Outcome(reached, self._mask.sparsity, (weights - kept) / weights, flops)
         self._cache.add(path, outcome)
         if self.search.dense and index < last:  # without dense the way there is only cuts; after the last there is none
             self._cache.add_snapshot(path, self._live, self._mask)
@@ -224,7 +231,8 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
 
     def _observe(self, index: int, outcome: Outcome) -> None:
         if self.search.state == "simple":
-            self._observation[:] = (index + 1) / len(self.layers), outcome.accuracy, outcome.sparsity
+            saved = outcome.sparsity if self._uses is None else outcome.flops
+            self._observation[:] = (index + 1) / len(self.layers), outcome.accuracy, saved
         else:
             self._observation[2 * index : 2 * index + 2] = outcome.accuracy, outcome.layer_sparsity
 

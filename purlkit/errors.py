@@ -51,6 +51,19 @@ class UnreachableSparsity(PurlError):
         )
 
 
+class UnreachableFlops(PurlError):
+    """No mask of this network removes that share of its multiply-adds."""
+
+    code = "unreachable_flops"
+
+    def __init__(self, *, asked: float, low: float, high: float) -> None:
+        super().__init__(
+            f"{asked:g} of the multiply-adds can't be removed from this network",
+            at="/targets/flops",
+            remedy=f"ask for a value from {_short(low, up=True)} to {_short(high)}",
+        )
+
+
 class CollapsedLayer(PurlError):
     """A method left a layer without weights, and was told not to keep any there."""
 
@@ -159,6 +172,7 @@ class Diverged(PurlError):
     """A training's loss is no longer a number."""
 
     code = "diverged"
+    epoch = 0  # in which it did, counted from 1
 
 
 class EnvironmentFailed(PurlError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from purlkit.spec import Goal
 from purlkit.verdict import Choice, Contender, Paired
 
 NAMES = {
@@ -15,6 +17,8 @@ NAMES = {
     "erk": "ERK",
     "random": "random search",
 }
+
+AT: dict[Goal, str] = {"sparsity": "at {} sparsity", "flops": "with {} of the multiply-adds removed"}
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,26 @@ class Matched:
 
 
 def sentence(
-    choice: Choice, how: Comparison, *, sparsity: float, test: TestNumbers | None, matched: Matched | None = None
+    choice: Choice,
+    how: Comparison,
+    *,
+    saved: float,
+    goal: Goal = "sparsity",
+    test: TestNumbers | None,
+    matched: Matched | None = None,
+    diverged: Sequence[tuple[str, str | None]] = (),
+    no_control: str | None = None,
 ) -> str:
-    """`sparsity` is the winner's; `test` is there where a search had a rival."""
-    at, winner = _percent(sparsity), name_of(choice.winner)
+    """`saved` is the winner's share of what the goal is about; `test` is there where a search had a rival.
+
+    `diverged` names methods and variants that lost so; `no_control` says why there is none, though it was asked for.
+    """
+    at, winner = AT[goal].format(_percent(saved)), name_of(choice.winner)
     search, rival, lead = choice.search, choice.rival, choice.lead
     if search is None or rival is None or lead is None or test is None:
-        return f"{winner} ships at {at} sparsity; nothing was raced against it."
+        left = "no search was left" if search is None else "no other method was left"
+        lonely = f"{left} to compare it with" if diverged else "nothing was raced against it"
+        return " ".join([f"{_capital(winner)} ships {at}; {lonely}.", *_lost(diverged)])
     said = [f"{_finding(choice, search, rival, lead, at, _how(how))}; {_cost(search, rival, how)}."]
     said.append(
         f"On the test split {NAMES[search.method]} has {_percent(test.search)} and {NAMES[rival.method]} "
@@ -62,7 +79,9 @@ def sentence(
     )
     if matched is not None:
         said.append(_matched(matched, NAMES[search.method]))
-    return " ".join(said)
+    if no_control is not None:
+        said.append(f"The control with the search's whole cost is missing ({no_control}).")
+    return " ".join([*said, *_lost(diverged)])
 
 
 def name_of(contender: Contender) -> str:
@@ -70,18 +89,24 @@ def name_of(contender: Contender) -> str:
     return f"{name}'s best episode" if contender.variant == "best" else name
 
 
+def _lost(diverged: Sequence[tuple[str, str | None]]) -> list[str]:
+    whose = {"mean": "'s mean policy", "best": "'s best episode", None: ""}
+    names = [f"{NAMES[method]}{whose[variant]}" for method, variant in diverged]
+    return [f"Lost, for the fine-tuning diverged: {', '.join(names)}."] if names else []
+
+
 def _finding(choice: Choice, search: Contender, rival: Contender, lead: Paired, at: str, how: str) -> str:
     searched, other = name_of(search), name_of(rival)
     if choice.missed:
-        stayed = _percent(search.sparsity)
-        return f"{other} ships at {at} sparsity: {searched} reached only {stayed} and can't be compared"
+        stayed = _percent(search.saved)
+        return f"{other} ships {at}: {searched} reached only {stayed} and can't be compared"
     if choice.winner is search:
         verb = "beat" if lead.low > 0 else "is ahead of"  # ahead: another finalist is what beat the cheaper ones
-        return f"{searched} {verb} {other} by {_points(lead.lead, lead.margin)} at {at} sparsity ({how}) and ships"
+        return f"{searched} {verb} {other} by {_points(lead.lead, lead.margin)} {at} ({how}) and ships"
     if lead.high < 0:
-        return f"{other} beat {searched} by {_points(-lead.lead, lead.margin)} at {at} sparsity ({how}) and ships"
+        return f"{other} beat {searched} by {_points(-lead.lead, lead.margin)} {at} ({how}) and ships"
     return (
-        f"{_capital(other)} ships at {at} sparsity: no demonstrated gain of {searched} over it "
+        f"{_capital(other)} ships {at}: no demonstrated gain of {searched} over it "
         f"(a lead of {100 * lead.lead:+.1f} ± {100 * lead.margin:.1f} points, {how}), and the cheaper ships"
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 KINDS = {"purl": "search", "random": "random"}
 Z_95 = 1.959964
-# What counts as the same sparsity, in shares of all prunable weights.
+# What counts as the same sparsity, in shares of all prunable weights; and as the same multiply-adds, of theirs.
 SPARSITY_TOLERANCE = 0.001
 
 
@@ -27,7 +27,7 @@ class Contender:
 
     method: str
     variant: str | None
-    sparsity: float
+    saved: float  # share removed of what the target is about: weights, or multiply-adds
     cost: int  # training images that finding it took
     right: Sequence[Sequence[bool]]
 
@@ -93,11 +93,11 @@ class Choice:
 
 
 def choose(finalists: Sequence[Contender], target: float) -> Choice:
-    """`finalists` in the order of the race; `target` is the sparsity asked for."""
+    """`finalists` in the order of the race; `target` is the share to remove that was asked for."""
     if not finalists:
         raise ValueError("a race needs at least one contender")
     # A network that is denser than its rivals is no better for being more accurate.
-    comparable = [c for c in finalists if c.sparsity >= target - SPARSITY_TOLERANCE] or list(finalists)
+    comparable = [c for c in finalists if c.saved >= target - SPARSITY_TOLERANCE] or list(finalists)
     unbeaten = [c for c in comparable if not any(paired_lead(o.right, c.right).low > 0 for o in comparable)]
     winner = min(unbeaten, key=lambda c: (c.cost, -c.accuracy))
     searches = [c for c in finalists if c.kind == "search"]

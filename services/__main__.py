@@ -1,4 +1,4 @@
-"""The server's own commands: `python -m services` serves; migrate, sweep and check are what they say."""
+"""The server's own commands: `python -m services` serves; migrate, bucket, sweep and check are what they say."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 
 from purlkit.errors import PurlError
-from services import logs, selfcheck, supervisor
-from services.artifacts import open_store
+from services import logs, secret_files, selfcheck, supervisor
+from services.artifacts import bucket, open_store
 from services.database import Database, check_schema, unusable, upgrade
-from services.settings import Settings
+from services.settings import S3Location, Settings
 from services.sweep import sweep
 
 
@@ -58,6 +58,14 @@ def migrate(settings: Settings) -> int:
     return 0
 
 
+def make_bucket(settings: Settings) -> int:
+    """A folder needs no bucket: that is no mistake of whoever runs the same steps everywhere."""
+    if isinstance(settings.artifacts, S3Location):
+        made = bucket.make(settings.artifacts, **secret_files.s3_keys(os.environ))
+        print(f"the bucket {settings.artifacts.bucket} {'is made' if made else 'is there'}")
+    return 0
+
+
 def sweep_now(settings: Settings) -> int:
     """Beside a running service or without one; what is younger than the grace stays in any case."""
     with closing(Database.open(settings.database_url)) as db:
@@ -66,7 +74,7 @@ def sweep_now(settings: Settings) -> int:
     return 0
 
 
-COMMANDS = {"serve": serve, "migrate": migrate, "sweep": sweep_now}
+COMMANDS = {"serve": serve, "migrate": migrate, "bucket": make_bucket, "sweep": sweep_now}
 
 
 def _prepare_database(url: str) -> None:

@@ -16,7 +16,7 @@ from contextlib import closing
 from math import inf
 
 from purlkit.errors import PurlError
-from services import attempts, logs, scheduling
+from services import attempts, logs, metrics, scheduling
 from services.artifacts import Store, open_store
 from services.attempts.endings import Cause
 from services.database import Database, clock
@@ -29,6 +29,7 @@ from services.settings import Settings
 from services.starting import Starter
 from services.stopping import PARENT_FD, Stop
 from services.sweep import Sweeper
+from services.telling import Pulse, telling
 
 log = logging.getLogger(__name__)
 
@@ -70,17 +71,20 @@ class Dispatcher:
         self._starter = Starter(db, settings, launcher, place=place, worker=worker)
         self._ender = Ender(db, settings, launcher, store, place=place, linger_seconds=linger_seconds)
         self._sweeper = Sweeper(db, store, settings)
+        self.pulse = Pulse()
 
     def run(self, stop: Stop) -> bool:
         """Until asked to stop, then the drain; whether that left nothing behind."""
         failures = 0
         while not stop.asked:
             try:
-                self.tick()
+                with metrics.a_pass():
+                    self.tick()
                 failures = 0
             except ExceptionGroup as group:
                 failures += 1
                 tell(group.exceptions)
+            self.pulse.beat()
             stop.wait(pause(self._settings.poll_seconds, failures))
         return self.drain(stop)
 
@@ -191,7 +195,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.now:
                 stop.ask()
                 stop.ask()
-            clean = dispatcher.drain(stop) if options.drain else dispatcher.run(stop)
+            if options.drain:
+                clean = dispatcher.drain(stop)
+            else:
+                with telling(settings, db, dispatcher.pulse):
+                    clean = dispatcher.run(stop)
     except PurlError as error:
         print(f"purl: {error}", file=sys.stderr)
         return 1

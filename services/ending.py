@@ -43,7 +43,8 @@ class Ender:
 
     def give_up(self, attempt: Attempt, reason: str, cause: Cause, *, at_once: bool = False) -> None:
         """A live one: its job goes back when its processes are gone, or at least told."""
-        log.warning("job %s: attempt %d is given up: %s", attempt.job_id, attempt.number, reason)
+        named = {"job_id": attempt.job_id, "attempt_id": attempt.id}
+        log.warning("job %s: attempt %d is given up: %s", attempt.job_id, attempt.number, reason, extra=named)
         with self._db.write() as session:
             attempts.condemn(session, attempt, reason=reason, cause=cause)
         self._end(attempt, at_once=at_once, rescue=(reason, cause))

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from purlkit.results import Episode
-from services import paging
+from services import metrics, paging
 from services.errors import InvalidCursor, InvalidEvent
 from services.paging import Page
 from services.tables import Attempt, EpisodeRow, Json
@@ -20,6 +20,7 @@ def record(session: Session, attempt: Attempt, data: Json) -> EpisodeRow:
     except ValidationError as problem:
         fields = ", ".join(".".join(str(part) for part in error["loc"]) for error in problem.errors()[:5])
         raise InvalidEvent("an episode is not what it should be", remedy=f"look at these fields: {fields}") from None
+    metrics.episode_played(session, episode.kind, len(episode.actions))
     return session.merge(
         EpisodeRow(
             job_id=attempt.job_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Row, Select, bindparam, exists, select
+from sqlalchemy import Row, Select, bindparam, exists, or_, select
 from sqlalchemy.orm import Session
 
 from services import paging
@@ -25,6 +25,7 @@ class Filter:
     state: JobState | None = None
     model: str | None = None
     labels: tuple[tuple[str, str], ...] = ()  # of key and value
+    search: str | None = None  # a part of the name, or the beginning of the id; no index helps with the first
     created_after: int | None = None
     created_before: int | None = None
 
@@ -66,6 +67,9 @@ def query(chosen: Filter, *, limit: int, after: str | None) -> Select[str, int, 
         found = found.where(Job.state == chosen.state)
     if chosen.model is not None:
         found = found.where(Job.model == chosen.model)
+    if chosen.search is not None:
+        named = Job.name.icontains(chosen.search, autoescape=True)
+        found = found.where(or_(named, Job.id.startswith(chosen.search, autoescape=True)))
     if chosen.created_after is not None:
         earliest = first_id_at("job", chosen.created_after - CLOCKS_APART_MS)
         found = found.where(position >= earliest, Job.created_at >= chosen.created_after)

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from purlkit.results import ErrorReport, Result
-from services import events
+from services import events, metrics
 from services.database import clock
 from services.errors import NotFound
 from services.ids import is_id
@@ -55,6 +55,7 @@ def move_job(
         job.finished_at = now
         job.result = result.model_dump(mode="json") if result else None
         job.error = error.model_dump(mode="json") if error else None
+        metrics.job_ended(session, job)
     session.flush()
     events.append(session, job.id, "state", {"state": to.value, "before": before.value, "reason": reason})
 
@@ -68,6 +69,7 @@ def end_attempt(
     attempt.ended_at = clock(session)
     attempt.reason = reason
     attempt.cause = cause
+    metrics.attempt_ended(session, attempt)
     session.flush()
     told = {"number": attempt.number, "state": to.value, "reason": reason, "cause": cause}
     events.append(session, attempt.job_id, "attempt", told, attempt.id)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from services import secret_files
 from services.errors import BadSetting
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Settings:
     download: bool = False  # whether workers may fetch public data and weights
     ray_address: str = ""  # empty: a Ray of its own for each job; http://…: attempts run there, by Ray Jobs
     ray_code: str = "upload"  # how the workers' code reaches that cluster: with each job, or with its image
+    ray_driver_cpus: float = 0.0  # what the driver of an attempt reserves there; 0: it runs on the head
     lease_seconds: float = 60.0  # an attempt that is silent for so long is given up
     heartbeat_seconds: float = 10.0
     stall_seconds: float = 300.0  # no step and no batch for so long ends an attempt that still beats
@@ -62,6 +64,8 @@ class Settings:
     max_queued: int = 10_000  # jobs that may wait
     max_stored_bytes: int | None = None  # by all jobs and uploads together; None: what the disk holds
     idempotency_hours: float = 24.0
+    metrics_port: int | None = None  # of the dispatcher's own /metrics and /livez; the API has them beside its routes
+    log_format: str = "text"  # or json: one object a line
 
     @property
     def datasets_dir(self) -> Path:
@@ -83,6 +87,7 @@ class Settings:
             download=read("PURL_DOWNLOAD", cls.download, _switch),
             ray_address=read("PURL_RAY_ADDRESS", cls.ray_address, _ray_address),
             ray_code=read("PURL_RAY_CODE", cls.ray_code, _one_of("upload", "image")),
+            ray_driver_cpus=read("PURL_RAY_DRIVER_CPUS", cls.ray_driver_cpus, _some),
             lease_seconds=read("PURL_LEASE_SECONDS", cls.lease_seconds, _seconds),
             heartbeat_seconds=read("PURL_HEARTBEAT_SECONDS", cls.heartbeat_seconds, _seconds),
             stall_seconds=read("PURL_STALL_SECONDS", cls.stall_seconds, _seconds),
@@ -103,6 +108,8 @@ class Settings:
             max_queued=read("PURL_MAX_QUEUED", cls.max_queued, _whole(1, 10**9)),
             max_stored_bytes=read("PURL_MAX_STORED_BYTES", cls.max_stored_bytes, _whole(1, 2**60)),
             idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _seconds),
+            metrics_port=read("PURL_METRICS_PORT", cls.metrics_port, _whole(0, 65_535)),
+            log_format=read("PURL_LOG_FORMAT", cls.log_format, _one_of("text", "json")),
         )
         # A worker ends itself at two thirds of its lease: two beats at least must fit before that.
         if settings.heartbeat_seconds > settings.lease_seconds / 3:
@@ -131,7 +138,7 @@ class _Reader:
 
     def __call__(self, variable: str, default: T, parse: Callable[[str], T]) -> T:
         """An empty variable counts as unset: that is what `docker compose` makes of a blank line."""
-        text = self.environ.get(variable, "").strip()
+        text = secret_files.value_of(variable, self.environ)
         if not text:
             return default
         try:
@@ -177,6 +184,10 @@ def _seconds(text: str) -> float:
 
 
 def _amount(text: str) -> float | None:
+    return _some(text)
+
+
+def _some(text: str) -> float:
     remedy = "use a number from 0 to 1000000"
     try:
         value = float(text)

@@ -55,7 +55,8 @@ class Starter:
                 why = str(error) if isinstance(error, PurlError) else type(error).__name__
                 attempts.rescue(session, attempt, reason=f"its process could not be started: {why}")
             raise
-        log.info("job %s: attempt %d started as %s", claim.job_id, claim.number, claim.attempt_id)
+        named = {"job_id": claim.job_id, "attempt_id": claim.attempt_id}
+        log.info("job %s: attempt %d started as %s", claim.job_id, claim.number, claim.attempt_id, extra=named)
 
     def _environment(self, claim: Claim) -> Mapping[str, str]:
         return {

@@ -31,6 +31,8 @@ TORCH_FREE = {
     "purlkit.processes",
     "purlkit.published",
     "purlkit.recipes",
+    "purlkit.report",
+    "purlkit.sentence",
     "purlkit.zoo.catalog",
 }
 

@@ -69,6 +69,7 @@ def test_every_problem_has_a_code_of_the_table_and_every_code_has_a_problem() ->
 NEVER_ANSWERED = {
     "error",
     "service_error",
+    "unreachable_flops",
     "unreachable_sparsity",
     "collapsed_layer",
     "threshold_too_high",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from purlkit import checkpoint
+from purlkit.pruning.cost import weight_uses
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.seeds import derive
 from purlkit.spec import TrainHere, Uploaded
@@ -29,6 +30,7 @@ class Dense:
     tensors: dict[str, torch.Tensor]
     sha256: str
     reward_accuracy: float
+    uses: dict[str, int] = field(default_factory=dict)  # of each layer's weights: cost.weight_uses
 
 
 def uploaded_weights(job: Attempt) -> Path | None:
@@ -57,6 +59,7 @@ def dense_baseline(job: Attempt, splits: Splits, uploaded: Path | None) -> Dense
         tensors=checkpoint.tensors_of(model),
         sha256=checkpoint.fingerprint(model),
         reward_accuracy=accuracy(model, splits.reward),
+        uses=weight_uses(model, splits.train[:1].x),
     )
     if saved is None:
         job.link.save(SAVED, checkpoint.to_bytes(dense.tensors, metadata={}))

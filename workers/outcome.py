@@ -71,11 +71,15 @@ class LastLook:
 
     def at(self, placed: Placed) -> float:
         """A candidate's accuracy, the mean over its seeds."""
-        return fmean(self.after(run).accuracy for run in placed.runs)
+        return fmean(measured.accuracy for measured in self._of(placed))
 
     def top5_at(self, placed: Placed) -> float | None:
-        told = [self.after(run).top5 for run in placed.runs]
+        told = [measured.top5 for measured in self._of(placed)]
         return fmean(one for one in told if one is not None) if None not in told else None
+
+    def _of(self, placed: Placed) -> list[Measured]:
+        """Where the fine-tuning diverged there is no network but the one before it."""
+        return [self._pruned(placed)] if placed.diverged is not None else [self.after(run) for run in placed.runs]
 
     def after(self, run: Run) -> Measured:
         if id(run) not in self._known:
@@ -83,7 +87,10 @@ class LastLook:
         return self._known[id(run)]
 
     def before_tuning(self, placed: Placed) -> float:
-        return self._measure(placed.entrant.tensors or self._dense.tensors, placed.entrant.mask).accuracy
+        return self._pruned(placed).accuracy
+
+    def _pruned(self, placed: Placed) -> Measured:
+        return self._measure(placed.entrant.tensors or self._dense.tensors, placed.entrant.mask)
 
     def cost(self, mask: Mask) -> Cost:
         return cost(self._model, mask, self.uses)
@@ -145,11 +152,13 @@ def _told(
     spec: JobSpec, dense: Dense, test: LastLook, outcome: Outcome, path: Path, seen: Seen, epoch_images: int
 ) -> Checked:
     final = outcome.final
-    reason = why_not_met(spec, sparsity=seen.sparsity, accuracy=seen.accuracy, dense=test.dense, weights=seen.weights)
+    saved = seen.sparsity if spec.goal == "sparsity" else seen.cost.flops_pruned
+    reason = why_not_met(spec, saved=saved, accuracy=seen.accuracy, dense=test.dense, weights=seen.weights)
     point = Point(
         target=spec.target,
+        goal=spec.goal,
         winner=Winner(method=final.entrant.method, variant=final.entrant.variant),
-        verdict=_verdict(spec, outcome, test, seen.sparsity, epoch_images),
+        verdict=_verdict(spec, outcome, test, saved, epoch_images),
         targets_met=reason is None,
         reason=reason,
         sparsity=seen.sparsity,
@@ -182,16 +191,21 @@ def _compare(what: str, now: object, before: object) -> None:
         raise VerificationFailed(f"the {what} of the written checkpoint is {now!r}, but {before!r} was measured before")
 
 
-def why_not_met(spec: JobSpec, *, sparsity: float, accuracy: float, dense: float, weights: int) -> str | None:
-    """None where the targets are met. Judged on the test split, once, at the end."""
+def why_not_met(spec: JobSpec, *, saved: float, accuracy: float, dense: float, weights: int) -> str | None:
+    """None where the targets are met. Judged on the test split, once, at the end. `saved` is of what the goal says."""
     targets, reasons = spec.targets, []
     lowest = targets.accuracy if targets.accuracy is not None else 0.0
     if targets.max_drop is not None:
         lowest = dense - targets.max_drop
     if accuracy < lowest:
         reasons.append(f"test accuracy {accuracy:.4f} is under the {lowest:.4f} asked for")
-    if abs(sparsity - spec.target) > SPARSITY_TOLERANCE:
-        reasons.append(_why_not_as_sparse(spec.target, sparsity, weights))
+    if abs(saved - spec.target) > SPARSITY_TOLERANCE and spec.goal == "flops":
+        why = (
+            "no number of weights removes more nearly that" if spec.search.exact_target else "the policy was not scaled"
+        )
+        reasons.append(f"{saved:.4f} of the multiply-adds are removed instead of {spec.target:g}: {why}")
+    elif abs(saved - spec.target) > SPARSITY_TOLERANCE:
+        reasons.append(_why_not_as_sparse(spec.target, saved, weights))
     return "; ".join(reasons) or None
 
 
@@ -203,7 +217,7 @@ def _why_not_as_sparse(asked: float, reached: float, weights: int) -> str:
     return f"sparsity {reached:.4f} was reached instead of {asked:g}: the policy was not scaled to the target"
 
 
-def _verdict(spec: JobSpec, outcome: Outcome, test: LastLook, sparsity: float, epoch_images: int) -> str:
+def _verdict(spec: JobSpec, outcome: Outcome, test: LastLook, saved: float, epoch_images: int) -> str:
     choice, matched = outcome.choice, None
     numbers = None
     if choice.search is not None and choice.rival is not None:
@@ -213,7 +227,16 @@ def _verdict(spec: JobSpec, outcome: Outcome, test: LastLook, sparsity: float, e
         matched = Matched(naive.entrant.method, naive.epochs, test.at(naive), outcome.control.lead)
     report = _race(spec, outcome, epoch_images)
     how = Comparison(report.epochs, report.of_epochs, report.seeds, epoch_images)
-    return sentence(choice, how, sparsity=sparsity, test=numbers, matched=matched)
+    return sentence(
+        choice,
+        how,
+        saved=saved,
+        goal=spec.goal,
+        test=numbers,
+        matched=matched,
+        diverged=[(each.entrant.method, each.entrant.variant) for each in outcome.diverged],
+        no_control=outcome.no_control,
+    )
 
 
 def _race(spec: JobSpec, outcome: Outcome, epoch_images: int) -> RaceReport:
@@ -242,14 +265,14 @@ def _matched(outcome: Outcome, test: LastLook) -> MatchedReport | None:
 
 
 def _candidate(placed: Placed, target: float, dense: Dense, test: LastLook, epoch_images: int) -> Candidate:
-    entrant = placed.entrant
+    entrant, pruned = placed.entrant, placed.runs[0].accuracy_pruned
     return Candidate(
         method=entrant.method,
         variant=entrant.variant,
         target=target,
         sparsity=entrant.mask.sparsity,
-        accuracy_pruned=placed.runs[0].accuracy_pruned,
-        select_accuracy=placed.contender.accuracy,
+        accuracy_pruned=pruned,
+        select_accuracy=placed.contender.accuracy if placed.diverged is None else pruned,
         accuracy=test.at(placed),
         top5_accuracy=test.top5_at(placed),
         epochs=placed.epochs,
@@ -260,4 +283,5 @@ def _candidate(placed: Placed, target: float, dense: Dense, test: LastLook, epoc
         cost=test.cost(entrant.mask),
         mask_sha256=entrant.mask.sha256,
         note=entrant.note,
+        diverged=placed.diverged,
     )

@@ -14,7 +14,7 @@ import ray
 from purlkit.agent.relabel import relabelled
 from purlkit.agent.replay import Step
 from purlkit.check import check
-from purlkit.errors import Impossible
+from purlkit.errors import Diverged, Impossible
 from purlkit.results import Episode, Finish, Phase
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
@@ -100,8 +100,8 @@ def _reach(
 
     job.enter(Phase.POLICY, stage.point)
     track = _track(job, dense, stage, pulse)
-    mean = candidates.mean_policy(stage, found)
-    best = candidates.best_episode(stage, found)
+    mean = candidates.mean_policy(stage, found, dense.uses)
+    best = candidates.best_episode(stage, found, dense.uses)
     rivals = [
         randomly.best_of_random(track, dense) if name == "random" else candidates.naive(name, stage.spec, dense)
         for name in stage.spec.baselines
@@ -161,6 +161,8 @@ def _next_stage(job: Attempt, dense: Dense, stage: Stage, found: Found, pulse: P
     entrant, training = candidates.mean_policy(stage, found), stage.spec.tunings[stage.number]
     leg = Leg("tuned", entrant, training, derive(stage.seed, "fine-tune"), until=training.epochs)
     [run] = _track(job, dense, stage, pulse).run([leg])
+    if run.diverged is not None:
+        raise Diverged(run.diverged, at="/fine_tune")
     seconds = stage.seconds + found.seconds + run.seconds
     following = stages.after(stage, entrant, run, seconds=seconds, images=training.epochs * epoch_images)
     job.link.event("note", {"stage": stage.number, "sparsity": entrant.mask.sparsity})

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow
 from pyarrow import parquet
 
+from purlkit import published
 from purlkit.front import front
+from purlkit.report.page import headline_of, render
 from purlkit.results import (
     EPISODES,
     POLICY,
+    REPORT,
     RESULT,
+    WEIGHTS,
     Episode,
     Finish,
     Front,
@@ -23,6 +28,7 @@ from purlkit.results import (
     Outcome,
     Point,
     Result,
+    WeightsReport,
     of_target,
 )
 from purlkit.training.data import Samples
@@ -33,6 +39,7 @@ from workers.outcome import Checked
 
 PACKAGES = ("purlkit", "torch", "torchvision", "ray", "numpy")
 JSON, PARQUET, BYTES = "application/json", "application/vnd.apache.parquet", "application/octet-stream"
+HTML = "text/html"  # which charset, the page says itself
 
 
 def result_of(
@@ -88,19 +95,39 @@ def _write_policy(path: Path, checked: Checked) -> None:
     path.write_text(json.dumps({"alphas": checked.alphas, "layers": layers}, indent=1))
 
 
-def _write_result(path: Path, result: Result, episodes: Sequence[Episode]) -> None:  # noqa: ARG001 - one of its kind
-    path.write_text(result.model_dump_json(indent=1))
+@dataclass(frozen=True)
+class Whole:
+    """What the files of the whole job are made of."""
+
+    job: Attempt
+    result: Result
+    episodes: Sequence[Episode]
 
 
-def _write_episodes(path: Path, result: Result, episodes: Sequence[Episode]) -> None:  # noqa: ARG001 - one of its kind
-    parquet.write_table(pyarrow.Table.from_pylist([episode.model_dump() for episode in episodes]), path)
+def _write_result(path: Path, whole: Whole) -> None:
+    path.write_text(whole.result.model_dump_json(indent=1))
+
+
+def _write_episodes(path: Path, whole: Whole) -> None:
+    parquet.write_table(pyarrow.Table.from_pylist([episode.model_dump() for episode in whole.episodes]), path)
+
+
+def _write_report(path: Path, whole: Whole) -> None:
+    """After the files of each target: the weights of the headline's are read from there."""
+    job, result = whole.job, whole.result
+    name = of_target(WEIGHTS, headline_of(result).target, len(result.points))
+    weights = WeightsReport.model_validate_json((job.scratch / name).read_bytes())
+    theirs = published.find(model=job.spec.model.name, data=job.spec.data.name)
+    html = render(job.brief.job_id, job.spec, result, whole.episodes, weights, theirs)
+    path.write_text(html, encoding="utf-8")
 
 
 # A file more is a line more: for each target, written beside its checkpoint, and for the whole job.
 OF_EACH_TARGET: Sequence[tuple[str, str, Callable[[Path, Checked], None]]] = ((POLICY, JSON, _write_policy),)
-OF_THE_JOB: Sequence[tuple[str, str, Callable[[Path, Result, Sequence[Episode]], None]]] = (
+OF_THE_JOB: Sequence[tuple[str, str, Callable[[Path, Whole], None]]] = (
     (EPISODES, PARQUET, _write_episodes),
     (RESULT, JSON, _write_result),
+    (REPORT, HTML, _write_report),
 )
 
 
@@ -120,7 +147,7 @@ def publish(
             leaving.append((path, media_type))
     for name, media_type, write_whole in OF_THE_JOB:
         path = job.scratch / name
-        write_whole(path, result, episodes)
+        write_whole(path, Whole(job, result, episodes))
         leaving.append((path, media_type))
     for path, media_type in leaving:
         job.link.put_artifact(path.name, path, media_type)

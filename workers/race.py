@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 
+from purlkit.errors import Diverged
 from purlkit.ladder import Plan, Standing, going_on, plan
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
@@ -22,7 +23,7 @@ from workers.tuning import Entrant, Leg, Run, fine_tune
 
 POLL_SECONDS = 0.5
 
-
+Network = tuple[str, bool]  # Entrant.network
 OnRung = Callable[[int, Sequence["Placed"], Sequence["Placed"]], None]
 
 
@@ -67,22 +68,26 @@ class Track:
 
 
 def _there(leg: Leg, run: Run | None) -> bool:
-    return run is not None and leg.until in run.select
+    return run is not None and (leg.until in run.select or run.diverged is not None)
 
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A candidate where the race left it: its runs, one for each seed, all after the same epochs."""
+    """A candidate where the race left it: its runs, one for each seed, all after the same epochs.
+
+    One that diverged has lost: nothing of its fine-tuning counts, so its `epochs` are 0.
+    """
 
     entrant: Entrant
     epochs: int = 0
     runs: tuple[Run, ...] = ()
+    diverged: str | None = None
 
     @property
     def contender(self) -> Contender:
         right = tuple(run.select[self.epochs] for run in self.runs)
         entrant = self.entrant
-        return Contender(entrant.method, entrant.variant, entrant.mask.sparsity, entrant.images, right)
+        return Contender(entrant.method, entrant.variant, entrant.saved, entrant.images, right)
 
     @property
     def standing(self) -> Standing:
@@ -110,7 +115,13 @@ class Outcome:
     plan: Plan
     choice: Choice
     final: Placed  # the winner, fine-tuned to its end
-    control: Control | None
+    control: Control | None = None
+    no_control: str | None = None  # why there is none, though it was asked for
+
+    @property
+    def diverged(self) -> list[Placed]:
+        """Those who lost by that."""
+        return [placed for placed in self.placed if placed.diverged is not None]
 
     def of(self, contender: Contender) -> Placed:
         who = contender.method, contender.variant
@@ -118,63 +129,112 @@ class Outcome:
 
 
 def race(track: Track, entrants: Sequence[Entrant], *, images: int, on_rung: OnRung) -> Outcome:
-    """`images` are those of an epoch. `on_rung(epochs, field, those who go on)` hears of every decision."""
+    """`images` are those of an epoch. `on_rung(epochs, field, those who go on)` hears of every decision.
+
+    Who diverges has lost. Where all who were left do, those who were let go before come back; Diverged if none is left.
+    """
+    at: dict[Network, Placed] = {}  # where each network stands: equal ones are fine-tuned once
+    for entrant in entrants:
+        at.setdefault(entrant.network, Placed(entrant))
+    while field := [placed for placed in at.values() if placed.diverged is None]:
+        ladder, finalists = _climb_all(track, field, at, images, on_rung)
+        while finalists:
+            placed = tuple(replace(at[entrant.network], entrant=entrant) for entrant in entrants)
+            networks = {finalist.entrant.network for finalist in finalists}
+            equal = [each for each in placed if each.entrant.network in networks]
+            choice = choose([each.contender for each in equal], track.spec.target)
+            decided = Outcome(placed, ladder, choice, placed[0])
+            full = _full(track, decided.of(choice.winner))
+            if full.diverged is None:
+                return _controlled(track, replace(decided, final=full), equal, images)
+            at[full.entrant.network] = full
+            finalists = [each for each in finalists if each.entrant.network != full.entrant.network]
+    reason = next(placed.diverged for placed in at.values() if placed.diverged is not None)
+    raise Diverged(f"every candidate of the race diverged, the first so: {reason}", at="/fine_tune")
+
+
+def _climb_all(
+    track: Track, field: list[Placed], at: dict[Network, Placed], images: int, on_rung: OnRung
+) -> tuple[Plan, list[Placed]]:
+    """Up the ladder, rung by rung, and the finalists again with more seeds. Notes in `at` where each comes to stand."""
     spec = track.spec
-    distinct = {entrant.network: entrant for entrant in reversed(entrants)}
-    field = [Placed(entrant) for entrant in entrants if distinct[entrant.network] is entrant]
     kinds = [kind_of(placed.entrant.method) for placed in field]
     ladder = plan(spec.race, kinds, epochs=spec.fine_tune.epochs, images=images)
-
-    reached: dict[tuple[str, bool], Placed] = {}
     for rung in ladder.rungs:
-        field = _climb(track, field, rung.epochs)
-        reached |= {placed.entrant.network: placed for placed in field}
+        field = _healthy(_climb(track, field, rung.epochs), at)
+        if not field:
+            return ladder, []
         survivors = [field[index] for index in going_on(spec.race, [placed.standing for placed in field])]
         on_rung(rung.epochs, field, survivors)
         field = survivors
     if ladder.seeds > 1:
-        field = _repeat(track, field, ladder.seeds)
-        reached |= {placed.entrant.network: placed for placed in field}
-        on_rung(ladder.rungs[-1].epochs, field, field)
+        field = _healthy(_repeat(track, field, ladder.seeds), at)
+        if field:
+            on_rung(ladder.rungs[-1].epochs, field, field)
+    return ladder, field
 
-    placed = tuple(replace(reached[entrant.network], entrant=entrant) for entrant in entrants)
-    networks = {finalist.entrant.network for finalist in field}
-    finalists = [each for each in placed if each.entrant.network in networks]
-    choice = choose([finalist.contender for finalist in finalists], spec.target)
-    return _to_the_end(track, Outcome(placed, ladder, choice, placed[0], None), finalists, images)
+
+def _healthy(field: Sequence[Placed], at: dict[Network, Placed]) -> list[Placed]:
+    for placed in field:
+        # One that came back stands where it got to before, until it gets further.
+        if placed.diverged is not None or placed.epochs >= at[placed.entrant.network].epochs:
+            at[placed.entrant.network] = placed
+    return [placed for placed in field if placed.diverged is None]
 
 
 def _climb(track: Track, field: Sequence[Placed], epochs: int) -> list[Placed]:
     legs = [_leg(track, placed, epochs, of=placed.runs[0] if placed.runs else None) for placed in field]
-    return [Placed(at.entrant, epochs, (run,)) for at, run in zip(field, track.run(legs), strict=True)]
+    return [_placed(at.entrant, epochs, (run,)) for at, run in zip(field, track.run(legs), strict=True)]
 
 
 def _repeat(track: Track, field: Sequence[Placed], seeds: int) -> list[Placed]:
     """The finalists as often again as there are more seeds."""
     legs = [_leg(track, placed, placed.epochs, seed=seed) for seed in range(1, seeds) for placed in field]
     runs = track.run(legs)
-    return [replace(placed, runs=(*placed.runs, *runs[index :: len(field)])) for index, placed in enumerate(field)]
+    return [
+        _placed(placed.entrant, placed.epochs, (*placed.runs, *runs[index :: len(field)]))
+        for index, placed in enumerate(field)
+    ]
 
 
-def _to_the_end(track: Track, decided: Outcome, finalists: Sequence[Placed], images: int) -> Outcome:
-    """The winner's full fine-tune, and the control where it is asked for. Nothing is chosen any more."""
-    spec, winner = track.spec, decided.of(decided.choice.winner)
-    whole = spec.fine_tune.epochs
-    legs = [_leg(track, winner, whole, "full", of=winner.runs[0])]
+def _placed(entrant: Entrant, epochs: int, runs: tuple[Run, ...]) -> Placed:
+    """A candidate is only as good as the worst of its seeds: where one diverged, it did."""
+    for seed, run in enumerate(runs):
+        if run.diverged is not None and epochs not in run.select:
+            return Placed(entrant, 0, runs, run.diverged if seed == 0 else f"fine-tuning seed {seed}: {run.diverged}")
+    return Placed(entrant, epochs, runs)
+
+
+def _full(track: Track, winner: Placed) -> Placed:
+    """Its whole fine-tune, from where it stands. Its other seeds have shown what they were there to show."""
+    whole = track.spec.fine_tune.epochs
+    [run] = track.run([_leg(track, winner, whole, "full", of=winner.runs[0])])
+    full = _placed(winner.entrant, whole, (run,))
+    return full if full.diverged is None else replace(full, runs=(run, *winner.runs[1:]))
+
+
+def _controlled(track: Track, decided: Outcome, finalists: Sequence[Placed], images: int) -> Outcome:
+    """With the control where it is asked for. Nothing is chosen any more."""
+    spec, whole = track.spec, track.spec.fine_tune.epochs
     naive = [placed for placed in finalists if kind_of(placed.entrant.method) == "naive"]
     search = decided.choice.search and decided.of(decided.choice.search)
     if not (spec.race.matched and naive and search):
-        return replace(decided, final=Placed(winner.entrant, whole, tuple(track.run(legs))))
+        return decided
 
     rival = max(naive, key=lambda placed: placed.contender.accuracy)
     as_long = round((search.entrant.images + whole * images) / images)
-    legs.append(_leg(track, search, whole, "full", of=search.runs[0]))
-    legs.append(
-        replace(_leg(track, rival, as_long, "matched"), training=spec.fine_tune.model_copy(update={"epochs": as_long}))
-    )
-    final, searched, matched = track.run(legs)
-    control = Control(Placed(rival.entrant, as_long, (matched,)), Placed(search.entrant, whole, (searched,)))
-    return replace(decided, final=Placed(winner.entrant, whole, (final,)), control=control)
+    here = decided.final if search.entrant.network == decided.final.entrant.network else search
+    longer = spec.fine_tune.model_copy(update={"epochs": as_long})
+    legs = [
+        _leg(track, search, whole, "full", of=here.runs[0]),
+        replace(_leg(track, rival, as_long, "matched"), training=longer),
+    ]
+    ours, theirs = track.run(legs)
+    searched, matched = _placed(search.entrant, whole, (ours,)), _placed(rival.entrant, as_long, (theirs,))
+    for each in (searched, matched):
+        if each.diverged is not None:
+            return replace(decided, no_control=f"{each.entrant.name}: {each.diverged}")
+    return replace(decided, control=Control(matched, searched))
 
 
 def _leg(track: Track, placed: Placed, until: int, kind: str = "run", *, seed: int = 0, of: Run | None = None) -> Leg:

@@ -19,11 +19,12 @@ from torch import Tensor
 from purlkit import checkpoint
 from purlkit.baselines.random_policies import draw
 from purlkit.baselines.scoring import by_reward_split
-from purlkit.pruning.layers import PrunableLayer, prunable_layers
-from purlkit.pruning.policy import PolicyMask, mask_for_alphas
+from purlkit.pruning.cost import weight_uses
+from purlkit.pruning.layers import prunable_layers
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
 from purlkit.zoo import datasets, models
+from workers.candidates import flops_of, policy_at
 from workers.dense import Dense
 from workers.race import POLL_SECONDS, Track
 from workers.tuning import Entrant
@@ -51,16 +52,12 @@ def scores_of(
         seed=spec.seed,
         on_batch=lambda: pulse.tick.remote(),
     )
-    scores = {}
+    scores, uses = {}, weight_uses(model, splits.train[:1].x)
     for index, policy in policies.items():
         began = time.monotonic()
-        reached = worth(mask_of(spec, layers, policy).mask)
+        reached = worth(policy_at(spec, layers, uses, policy, spec.target).mask)
         scores[index] = reached, time.monotonic() - began
     return scores
-
-
-def mask_of(spec: JobSpec, layers: Sequence[PrunableLayer], policy: Sequence[float]) -> PolicyMask:
-    return mask_for_alphas(layers, policy, target=spec.target, criterion=spec.search.criterion)
 
 
 def best_of_random(track: Track, dense: Dense) -> Entrant:
@@ -68,7 +65,7 @@ def best_of_random(track: Track, dense: Dense) -> Entrant:
     policies = list(draw(search.alphas, len(dense.layers), search.episodes, derive(spec.seed, "random")))
     scores = _scores(track, policies)
     best = max(range(len(policies)), key=lambda index: (scores[index][0], -index))
-    policy = mask_of(spec, dense.layers, policies[best])
+    policy = policy_at(spec, dense.layers, dense.uses, policies[best], spec.target)
     return Entrant(
         method="random",
         variant=None,
@@ -77,6 +74,7 @@ def best_of_random(track: Track, dense: Dense) -> Entrant:
         note=f"policy {best} of {len(policies)}" + (f"; {policy.note}" if policy.note else ""),
         images=len(policies) * search.retrain.epochs * search.retrain.images,
         device_seconds=sum(seconds for _, seconds in scores.values()),
+        flops=flops_of(spec, policy.mask, dense.uses),
     )
 
 

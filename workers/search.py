@@ -94,6 +94,7 @@ def make_env(config: Any) -> gymnasium.Env[Any, Any]:
         search=search,
         target_accuracy=config["target_accuracy"],
         target_sparsity=config["target_sparsity"],
+        goal=spec.goal,
         mask=Mask(keep),
         retrain_seed=0,  # every episode brings its own
         cache_bytes=spec.resources.cache_bytes,

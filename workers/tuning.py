@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from purlkit import checkpoint
+from purlkit.errors import Diverged
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import FineTune, JobSpec
@@ -39,6 +40,12 @@ class Entrant:
     images: int = 0
     device_seconds: float = 0.0
     tensors: dict[str, Tensor] | None = None  # of the network that it prunes; None: the dense one
+    flops: float | None = None  # share of the multiply-adds removed, where the target is about it
+
+    @property
+    def saved(self) -> float:
+        """As much as it removes of what the target is about."""
+        return self.mask.sparsity if self.flops is None else self.flops
 
     @property
     def name(self) -> str:
@@ -52,14 +59,15 @@ class Entrant:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A network's fine-tuning under one seed, as far as it has come."""
+    """A network's fine-tuning under one seed, as far as it has come. One that diverged goes no further."""
 
-    epochs: int
+    epochs: int  # trained, the one that diverged among them
     tensors: dict[str, Tensor]
     accuracy_pruned: float  # select split, before the first epoch
     seconds: float = 0.0
     select: Mapping[int, tuple[bool, ...]] = field(default_factory=dict)  # epochs → which images were right
     paused: dict[str, Tensor] = field(default_factory=dict)  # what it goes on with; nothing at its end
+    diverged: str | None = None  # in which epoch, and the remedy
 
     def to_bytes(self) -> bytes:
         tensors = {f"network/{name}": tensor for name, tensor in self.tensors.items()}
@@ -69,6 +77,7 @@ class Run:
             "accuracy_pruned": self.accuracy_pruned,
             "seconds": self.seconds,
             "select": {epochs: "".join("01"[right] for right in row) for epochs, row in self.select.items()},
+            "diverged": self.diverged,
         }
         return checkpoint.to_bytes(tensors, metadata={"run": json.dumps(rest)})
 
@@ -81,7 +90,9 @@ class Run:
             for kind in ("network/", "paused/")
         )
         select = {int(epochs): tuple(right == "1" for right in row) for epochs, row in rest["select"].items()}
-        return cls(rest["epochs"], network, rest["accuracy_pruned"], rest["seconds"], select, paused)
+        # A run that a version before this one saved had not diverged: that failed the job.
+        told = rest["seconds"], select, paused, rest.get("diverged")
+        return cls(rest["epochs"], network, rest["accuracy_pruned"], *told)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +108,10 @@ class Leg:
 
 
 def fine_tune(spec_json: str, dense: dict[str, Tensor], leg: Leg, datasets_dir: str, pulse: Any) -> Run:
-    """Runs as a Ray task: prunes the entrant's network, trains it on, and measures it on the select split."""
+    """Runs as a Ray task: prunes the entrant's network, trains it on, and measures it on the select split.
+
+    A training that diverges is an answer too: its candidate loses, and the others are none the worse for it.
+    """
     spec = JobSpec.model_validate_json(spec_json)
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
     device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
@@ -114,17 +128,21 @@ def fine_tune(spec_json: str, dense: dict[str, Tensor], leg: Leg, datasets_dir: 
         run = Run(0, {}, accuracy(model, splits.select))
     else:
         checkpoint.load_into(model, run.tensors)
-    paused = train(
-        model,
-        splits.train,
-        leg.training,
-        seed=leg.seed,
-        mask=entrant.mask,
-        on_batch=lambda: pulse.tick.remote(),
-        at="/fine_tune",
-        paused=Paused(run.epochs, run.paused) if run.epochs else None,
-        stop=lambda done: done >= leg.until or time.monotonic() - began > TASK_SECONDS,
-    )
+    try:
+        paused = train(
+            model,
+            splits.train,
+            leg.training,
+            seed=leg.seed,
+            mask=entrant.mask,
+            on_batch=lambda: pulse.tick.remote(),
+            at="/fine_tune",
+            paused=Paused(run.epochs, run.paused) if run.epochs else None,
+            stop=lambda done: done >= leg.until or time.monotonic() - began > TASK_SECONDS,
+        )
+    except Diverged as error:
+        seconds = run.seconds + time.monotonic() - began
+        return replace(run, epochs=error.epoch, seconds=seconds, paused={}, diverged=str(error))
     epochs = paused.epochs if paused else leg.training.epochs
     select = dict(run.select)
     if epochs == leg.until:

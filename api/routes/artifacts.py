@@ -11,7 +11,7 @@ from api import docs
 from api.deps import DatabaseDep, StoreDep
 from api.downloads import send
 from api.errors import Problem
-from api.represent import artifact_view, episode_view, is_point, layer_views
+from api.represent import artifact_view, episode_view, is_of_sparsity, is_point, layer_views
 from api.router import Router
 from api.schemas import ArtifactView, CandidateLayers, EpisodeView, Listing, Page, Stored
 from purlkit.results import CHECKPOINT
@@ -123,7 +123,7 @@ def _checkpoint_name(result: dict[str, Any], sparsity: float | None) -> str:
     if sparsity is None:
         return _name_in(result)
     stored = result.get("points")
-    points = [point for point in stored if is_point(point)] if isinstance(stored, list) else []
+    points = [one for one in stored if is_point(one) and is_of_sparsity(one)] if isinstance(stored, list) else []
     for point in points:
         if point["target"] == sparsity:
             return _name_in(point)

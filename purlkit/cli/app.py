@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from purlkit.cli.options import Options, takes_spec
-from purlkit.cli.output import Exit, as_json, facts, percent, size, speaking, table
+from purlkit.cli.output import Exit, as_json, percent, show_check, size, speaking, table
 
 app = typer.Typer(
     name="purl",
@@ -74,7 +74,7 @@ def check(spec: Options, url: Url = None, json: AsJson = False) -> None:
         if json:
             as_json(report)
         else:
-            _show_check(report)
+            show_check(report)
         if not report["runnable"]:
             raise typer.Exit(Exit.REFUSED)
 
@@ -192,6 +192,28 @@ def download(
             print(f"{path}  {size(path.stat().st_size)}, its sha256 matches")
 
 
+@app.command()
+def logs(
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="stay until the job has ended")] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, help="which one; the latest when left out")] = None,
+    url: Url = None,
+) -> None:
+    """What an attempt has printed so far."""
+    with speaking(), _client(url) as service:
+        from purlkit.cli import logs as printed
+
+        printed.show(service, job_id, attempt, follow=follow)
+
+
+@app.command()
+def report(
+    job_id: JobId, to: Annotated[Path, typer.Option("--to", "-o", help="the folder")] = Path(), url: Url = None
+) -> None:
+    """Fetch a job's report: one page that opens from a disk."""
+    download(job_id, ["report.html"], to, url)
+
+
 @weights_app.command()
 def push(
     file: Annotated[Path, typer.Argument(help="a safetensors file")], url: Url = None, json: AsJson = False
@@ -268,19 +290,3 @@ def doctor(json: AsJson = False) -> None:
                     print(f"    {one.remedy}")
         if any(one.state == "fault" for one in found):
             raise typer.Exit(Exit.REFUSED)
-
-
-def _show_check(report: dict[str, Any]) -> None:
-    low, high = report["sparsity_range"] or (None, None)
-    facts(
-        [
-            ("runnable", "yes" if report["runnable"] else "no"),
-            ("layers", str(len(report["layers"])) if report["layers"] else None),
-            ("prunable weights", f"{report['prunable_weights']:,}" if report["prunable_weights"] else None),
-            ("reachable sparsity", None if low is None else f"{percent(low)} to {percent(high, 3)}"),
-            ("steps of the search", None if report["steps"] is None else f"{report['steps']:,}"),
-            ("memory of a runner", None if report["memory_bytes"] is None else f"about {size(report['memory_bytes'])}"),
-        ]
-    )
-    for reason in report["reasons"]:
-        print(f"  {reason['at'] or '/'}: {reason['message']}")

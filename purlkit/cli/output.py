@@ -101,3 +101,20 @@ def _plain(told: Any) -> Any:
     if isinstance(told, (list, tuple)):
         return [_plain(one) for one in told]
     return told
+
+
+def show_check(report: dict[str, Any]) -> None:
+    """What a dry run found."""
+    low, high = report["sparsity_range"] or (None, None)
+    facts(
+        [
+            ("runnable", "yes" if report["runnable"] else "no"),
+            ("layers", str(len(report["layers"])) if report["layers"] else None),
+            ("prunable weights", f"{report['prunable_weights']:,}" if report["prunable_weights"] else None),
+            ("reachable sparsity", None if low is None else f"{percent(low)} to {percent(high, 3)}"),
+            ("steps of the search", None if report["steps"] is None else f"{report['steps']:,}"),
+            ("memory of a runner", None if report["memory_bytes"] is None else f"about {size(report['memory_bytes'])}"),
+        ]
+    )
+    for reason in report["reasons"]:
+        print(f"  {reason['at'] or '/'}: {reason['message']}")

@@ -57,8 +57,8 @@ def show_job(job: Job) -> None:
             (
                 one.name + (" ←" if (one.method, one.variant) == _winner(record) else ""),
                 percent(one.sparsity, 2),
-                percent(one.accuracy, 2),
-                percent(one.select_accuracy, 2),
+                "diverged" if one.diverged else percent(one.accuracy, 2),
+                "" if one.diverged else percent(one.select_accuracy, 2),
             )
             for one in record.result.candidates
         ],
@@ -96,7 +96,8 @@ class Story:
                 return f"episode {len(self.accuracies)}: {shown}"
         if event.type == "candidate":
             name = " ".join(str(data[key]) for key in ("method", "variant") if data.get(key))
-            self.candidates.append(f"{name} {percent(data.get('accuracy'), 2)}")
+            came = "diverged" if data.get("diverged") else percent(data.get("accuracy"), 2)
+            self.candidates.append(f"{name} {came}")
             return f"fine-tuned: {self.candidates[-1]}"
         if event.type == "attempt" and data.get("reason"):
             self.notes.append(f"attempt {data.get('number')} {data.get('state')}: {data['reason']}")

@@ -128,6 +128,12 @@ def artifacts(job_id: str) -> Call[list[Artifact]]:
     )
 
 
+def log(job_id: str, attempt: int, start: int) -> Call[bytes]:
+    """What an attempt has printed from that byte on; where that is nothing yet the service answers 416."""
+    path, headers = f"/jobs/{job_id}/attempts/{attempt}/log", {"Range": f"bytes={start}-"}
+    return Call(method="GET", path=path, headers=headers, read=lambda answer: answer.content)
+
+
 def catalog(of: str) -> Call[list[dict[str, Any]]]:
     return Call(method="GET", path=f"/{of}", read=lambda answer: list(answer.json()["data"]))
 

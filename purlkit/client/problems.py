@@ -114,7 +114,7 @@ def problem_of(response: httpx.Response) -> Problem:
     code = str(told.get("code", f"http_{response.status_code}"))
     fallback = f"the service answered {response.status_code} {response.reason_phrase}"
     blames = [
-        Blame(pointer=str(one.get("pointer", "")), detail=str(one.get("detail", "")))
+        Blame(pointer=str(one.get("pointer", "")), detail=str(one.get("message", "")))
         for one in told.get("errors") or ()
         if isinstance(one, dict)
     ]

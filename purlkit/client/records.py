@@ -53,6 +53,7 @@ class Candidate(Told):
     sparsity: float
     accuracy: float
     select_accuracy: float
+    diverged: str | None = None
 
     @property
     def name(self) -> str:

@@ -59,7 +59,7 @@ class JobView:
 
     def _repr_html_(self) -> str:
         rows = [("job", self.id), ("state", self.state), ("model", str(self.record.asked("model", "name")))]
-        rows.append(("sparsity", str(self.record.asked("targets", "sparsity"))))
+        rows += [(goal, str(told)) for goal in ("sparsity", "flops") if (told := self.record.asked("targets", goal))]
         if self.record.pending_reason:
             rows.append(("waits for", self.record.pending_reason))
         if self.progress is not None and not self.ended:
@@ -67,7 +67,10 @@ class JobView:
         if self.error is not None:
             rows.append(("error", self.error.message))
         if self.result is not None:
-            rows += [(one.name, f"{one.accuracy:.2%} at {one.sparsity:.2%}") for one in self.result.candidates]
+            rows += [
+                (one.name, "diverged" if one.diverged else f"{one.accuracy:.2%} at {one.sparsity:.2%}")
+                for one in self.result.candidates
+            ]
             rows.append(("verdict", self.result.verdict))
         cells = "".join(f"<tr><th align='left'>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in rows)
         return f"<table>{cells}</table>{_curve(self._curve)}"

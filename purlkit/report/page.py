@@ -10,31 +10,62 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from purlkit.report.charts import Published, learning, pareto, percent, title_of
-from purlkit.results import Candidate, Episode, Result
+from purlkit.published import Published
+from purlkit.report.charts import by_layer, histograms, learning, over_flops, over_sparsity, percent, title_of
+from purlkit.results import Candidate, Episode, Point, Result, WeightsReport
 from purlkit.spec import JobSpec
+
+# What a mail still takes. A job of very many layers and targets has the rest in its other files.
+MOST_BYTES = 5 * 2**20
+MOST_LAYERS_THEN = 50
 
 
 def render(
-    job_id: str, spec: JobSpec, result: Result, episodes: Sequence[Episode], published: Sequence[Published] = ()
+    job_id: str,
+    spec: JobSpec,
+    result: Result,
+    episodes: Sequence[Episode],
+    weights: WeightsReport | None = None,
+    published: Sequence[Published] = (),
 ) -> str:
-    search = spec.search
-    return _template().render(
-        job_id=job_id,
-        spec=spec,
-        result=result,
-        winner=next(one for one in result.candidates if _ships(one, result) and one.sparsity == result.sparsity),
-        curves=learning(episodes, round(search.agent.exploration_fraction * search.episodes)),
-        pareto=pareto(result.candidates, result.accuracy.dense, published),
-        published=published,
-        settings=_flat(spec.model_dump(mode="json")),
-        title_of=title_of,
-        ships=lambda one: _ships(one, result),
-        many=len(result.points) > 1,
-    )
+    """`weights` are those of the headline's checkpoint."""
+    headline = headline_of(result)
+    raced = {point.target: [one for one in result.candidates if one.target == point.target] for point in result.points}
+    largest = sorted(weights.layers if weights else (), key=lambda layer: -layer.dense.weights)
+    spread = [*(weights.layers if weights else ())], largest[:MOST_LAYERS_THEN], largest[:MOST_LAYERS_THEN]
+    tables = list(raced), list(raced), [headline.target]
+    for layers, targets in zip(spread, tables, strict=True):
+        html = _template().render(
+            job_id=job_id,
+            spec=spec,
+            result=result,
+            headline=headline,
+            raced=raced,
+            curves=learning(episodes, round(spec.search.agent.exploration_fraction * spec.search.episodes)),
+            over_sparsity=over_sparsity(result.candidates, result.accuracy.dense, published),
+            over_flops=over_flops(result.candidates, result.accuracy.dense, published),
+            published=published,
+            by_layer=by_layer,
+            tables=targets,
+            weights=layers,
+            all_weights=len(largest),
+            histograms=histograms,
+            settings=_flat(spec.model_dump(mode="json")),
+            title_of=title_of,
+            ships=lambda one: ships(one, result),
+            many=len(result.points) > 1,
+        )
+        if len(html.encode()) <= MOST_BYTES:
+            break
+    return html
 
 
-def _ships(one: Candidate, result: Result) -> bool:
+def headline_of(result: Result) -> Point:
+    """The target that the result's headline is about."""
+    return next(point for point in result.points if point.checkpoint.name == result.checkpoint.name)
+
+
+def ships(one: Candidate, result: Result) -> bool:
     """Whether it is the winner of its own target."""
     point = next(point for point in result.points if point.target == one.target)
     return (one.method, one.variant) == (point.winner.method, point.winner.variant)
@@ -55,4 +86,4 @@ def _flat(told: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = percent
-    return environment.from_string((Path(__file__).parent / "report.html.j2").read_text())
+    return environment.from_string((Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8"))

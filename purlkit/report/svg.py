@@ -56,17 +56,20 @@ class Plot:
         y_name: str,
         say: Callable[[float], str] = "{:g}".format,
         say_x: Callable[[float], str] | None = None,
+        counted: bool = False,
     ) -> Plot:
-        for value in ticks(*self.x):
+        """With `counted` the x axis is of whole numbers."""
+        # A tick for every so many units of the picture: a small one has few.
+        for value in ticks(*self.x, most=max(2, self.width // 90), least=float(counted)):
             x, bottom = self.at((value, self.y[0]))
             self._add(f'<path class="grid" d="M{x:.1f} {TOP}V{bottom:.1f}"/>')
             self._text(x, bottom + 16, (say_x or say)(value), "middle")
-        for value in ticks(*self.y):
+        for value in ticks(*self.y, most=max(2, self.height // 50)):
             left, y = self.at((self.x[0], value))
             self._add(f'<path class="grid" d="M{left:.1f} {y:.1f}H{self.width - RIGHT}"/>')
             self._text(left - 6, y + 4, say(value), "end")
         self._text((LEFT + self.width - RIGHT) / 2, self.height - 4, x_name, "middle")
-        self._text(LEFT - 44, TOP - 2, y_name, "start")
+        self._text(LEFT, TOP - 4, y_name, "start")
         return self
 
     def line(self, points: Sequence[Point], name: str | None = None, style: int = 0) -> Plot:
@@ -77,6 +80,17 @@ class Plot:
             if name is not None:
                 sample = f'<path class="line c{style % COLOURS}" stroke-dasharray="{dash}" d="M0 6H26"/>'
                 self._legend.append(_sample(sample, name))
+        return self
+
+    def series(self, points: Sequence[Point], name: str, style: int = 0, most_marks: int = 12) -> Plot:
+        """A line with marks, so that many can be told apart: each has its marks at points of its own."""
+        self.line(points, None, style)
+        step = -(-len(points) // most_marks)
+        self.marks([(point, name) for point in points[style % step :: step]], None, style)
+        dash, shape = DASHES[style % len(DASHES)], SHAPES[style % len(SHAPES)]
+        line = f'<path class="line c{style % COLOURS}" stroke-dasharray="{dash}" d="M0 6H28"/>'
+        mark = f'<g class="mark c{style % COLOURS}" transform="translate(14 6)">{shape}</g>'
+        self._legend.append(_sample(line + mark, name))
         return self
 
     def marks(self, points: Iterable[tuple[Point, str]], name: str | None = None, style: int = 0) -> Plot:
@@ -98,12 +112,12 @@ class Plot:
     def bars(self, values: Sequence[float], style: int = 0) -> Plot:
         """Side by side over the whole width, from the bottom up."""
         step = (self.x[1] - self.x[0]) / len(values)
-        outline = [(self.x[0], self.y[0])]
-        for number, value in enumerate(values):
-            outline += [(self.x[0] + number * step, value), (self.x[0] + (number + 1) * step, value)]
-        outline.append((self.x[1], self.y[0]))
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(self.at, outline))
-        self._add(f'<polygon class="area c{style % COLOURS}" points="{path}"/>')
+        left, bottom = self.at((self.x[0], self.y[0]))
+        path = f"M{left:.1f} {bottom:.1f}"
+        for number, value in enumerate(values, start=1):
+            x, y = self.at((self.x[0] + number * step, value))
+            path += f"V{y:.1f}H{x:.1f}"
+        self._add(f'<path class="area c{style % COLOURS}" d="{path}V{bottom:.1f}Z"/>')
         return self
 
     def shade(self, from_: float, to: float, says: str) -> Plot:
@@ -130,11 +144,11 @@ class Plot:
         self._drawn.append(Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, text))
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers within the range, at most so many."""
-    raw = (high - low) / most
+def ticks(low: float, high: float, most: int = 6, least: float = 0) -> list[float]:
+    """Round numbers within the range, at most so many, and at least so far from each other."""
+    raw = max((high - low) / most, least)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * (1 - 1e-9))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     count = math.floor(high / step + 1e-9) - first + 1
     return [round((first + number) * step, 12) for number in range(count)]

@@ -105,4 +105,4 @@ class Finish(Record):
     outcome: Outcome = Field(strict=False)
     result: Result | None = None
     error: ErrorReport | None = None
-    artifacts: tuple[ArtifactName, ...] = Field((), strict=False, max_length=100)
+    artifacts: tuple[ArtifactName, ...] = Field((), strict=False, max_length=1000)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from purlkit.spec import Record, Sha256
+from purlkit.spec import Goal, Record, Sha256
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -18,6 +18,7 @@ WEIGHTS = "weights.json"
 POLICY = "policy.json"
 RESULT = "result.json"
 EPISODES = "episodes.parquet"
+REPORT = "report.html"
 LOG = "attempt.log"
 
 
@@ -89,12 +90,13 @@ class Cost(Record):
 class Candidate(Record):
     """One pruned network of a race, at the rung where it stopped or was compared; accuracies are top-1 unless named so.
 
-    With several seeds the accuracies after fine-tuning are their means.
+    With several seeds the accuracies after fine-tuning are their means. One whose fine-tuning diverged lost by that:
+    all its accuracies are those before fine-tuning, and `epochs` is 0.
     """
 
     method: str
     variant: Literal["mean", "best"] | None = None
-    target: Fraction = Field(description="the sparsity asked for")
+    target: Fraction = Field(description="the share asked for, of what its point's `goal` says")
     sparsity: Fraction
     accuracy_pruned: Fraction = Field(description="before fine-tuning, select split")
     select_accuracy: Fraction = Field(description="after fine-tuning, select split: what the choice was made by")
@@ -108,6 +110,7 @@ class Candidate(Record):
     cost: Cost | None = None
     mask_sha256: Sha256 = Field(description="of which weights are kept: equal for equal masks, bit for bit")
     note: str | None = Field(None, description="what a reader must know, for example why the target was missed")
+    diverged: str | None = Field(None, description="where its fine-tuning diverged, and the remedy; null: nowhere")
 
 
 class Accuracy(Record):
@@ -163,7 +166,8 @@ class MatchedReport(Record):
 
 
 class Point(Headline):
-    target: Fraction = Field(description="the sparsity asked for")
+    target: Fraction = Field(description="the share asked for, of what `goal` says")
+    goal: Goal = Field("sparsity", description="what was to be removed: weights, or with flops multiply-adds")
     race: RaceReport
     matched: MatchedReport | None = None
 

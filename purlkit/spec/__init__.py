@@ -3,7 +3,7 @@
 Every later part of the program receives one of these and never asks again whether it is sensible.
 """
 
-from purlkit.spec.job import NOT_IN_FINGERPRINT, SPEC_VERSION, Baseline, JobSpec, Resources, Targets
+from purlkit.spec.job import NOT_IN_FINGERPRINT, SPEC_VERSION, Baseline, Goal, JobSpec, Resources, Targets
 from purlkit.spec.model import Dataset, Model, TrainHere, Uploaded, Weights
 from purlkit.spec.race import Race
 from purlkit.spec.record import Kwargs, Rate, Record, Sha256
@@ -19,6 +19,7 @@ __all__ = [
     "Baseline",
     "Dataset",
     "FineTune",
+    "Goal",
     "JobSpec",
     "Kwargs",
     "Model",

@@ -25,6 +25,7 @@ SPEC_VERSION = 2
 NOT_IN_FINGERPRINT = frozenset({"name", "labels", "priority", "timeout_seconds", "max_attempts"})
 
 
+Goal = Literal["sparsity", "flops"]
 Sparsity = Annotated[float, Field(gt=0, lt=1)]
 Several = Annotated[tuple[Sparsity, ...], Field(strict=False, min_length=1, max_length=20)]
 
@@ -34,9 +35,20 @@ def _one_or_several(value: Any) -> str:
 
 
 class Targets(Record):
-    sparsity: Annotated[
-        Annotated[Sparsity, Tag("one")] | Annotated[Several, Tag("several")], Discriminator(_one_or_several)
-    ] = Field(description="share of all prunable weights to remove; or several, rising: a search and a race for each")
+    """What is asked for: `sparsity` or `flops`, and perhaps an accuracy."""
+
+    sparsity: (
+        Annotated[Annotated[Sparsity, Tag("one")] | Annotated[Several, Tag("several")], Discriminator(_one_or_several)]
+        | None
+    ) = Field(
+        None, description="share of all prunable weights to remove; or several, rising: a search and a race for each"
+    )
+    flops: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="instead of sparsity: share of the multiply-adds to remove, of convolutions and linear layers",
+    )
     accuracy: float | None = Field(None, gt=0, le=1, description="top-1 accuracy to keep")
     max_drop: float | None = Field(None, ge=0, lt=1, description="accuracy that may be lost, from the dense model's")
 
@@ -48,13 +60,15 @@ class Targets(Record):
 
     @field_validator("sparsity")
     @classmethod
-    def _rising(cls, sparsity: float | tuple[float, ...]) -> float | tuple[float, ...]:
+    def _rising(cls, sparsity: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
         if isinstance(sparsity, tuple) and not all(low < high for low, high in pairwise(sparsity)):
             raise ValueError("several sparsities must rise strictly")
         return sparsity
 
     @model_validator(mode="after")
-    def _one_accuracy_target(self) -> Targets:
+    def _one_of_each(self) -> Targets:
+        if (self.sparsity is None) == (self.flops is None):
+            raise disagree("give either sparsity or flops", "/sparsity", "/flops")
         if self.accuracy is not None and self.max_drop is not None:
             raise disagree("give accuracy or max_drop, not both", "/accuracy", "/max_drop")
         return self
@@ -141,6 +155,8 @@ class JobSpec(Record):
             return stages
         if stages[0] <= 0 or not all(low < high for low, high in pairwise(stages)):
             raise ValueError("stages must rise strictly, from above 0")
+        if targets.sparsity is None:
+            raise ValueError("stages are sparsities: give targets.sparsity, or leave the stages out")
         several = isinstance(targets.sparsity, tuple)
         if several:
             raise ValueError("stages lead to one target: give one sparsity, or leave the stages out")
@@ -171,6 +187,12 @@ class JobSpec(Record):
                 "/minimum_threshold",
                 "/baselines",
             )
+        if self.goal == "flops" and self.minimum_threshold is not None:
+            raise disagree(
+                "minimum_threshold belongs to a target sparsity: leave it out with targets.flops",
+                "/minimum_threshold",
+                "/targets/flops",
+            )
         if self.race.matched and not set(self.baselines) - {"random"}:
             raise disagree(
                 "race.matched trains a naive method on: name one in baselines, beside random",
@@ -198,18 +220,23 @@ class JobSpec(Record):
         return self.model_copy(update={"dataset": dataset})
 
     @property
+    def goal(self) -> Goal:
+        """What the targets are shares of: weights or multiply-adds."""
+        return "sparsity" if self.targets.flops is None else "flops"
+
+    @property
     def points(self) -> tuple[float, ...]:
-        """The target sparsities, each with a search, a race and a checkpoint of its own."""
-        given = self.targets.sparsity
+        """The shares to remove, each with a search, a race and a checkpoint of its own."""
+        given = getattr(self.targets, self.goal)
         return given if isinstance(given, tuple) else (given,)
 
     def at(self, point: float) -> JobSpec:
         """The same job with one of its targets alone."""
-        return self.model_copy(update={"targets": self.targets.model_copy(update={"sparsity": point})})
+        return self.model_copy(update={"targets": self.targets.model_copy(update={self.goal: point})})
 
     @property
     def target(self) -> float:
-        """The sparsity of a job with one target."""
+        """The share to remove of a job with one target."""
         (target,) = self.points
         return target
 

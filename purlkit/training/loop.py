@@ -85,11 +85,10 @@ def train(
                     if on_batch is not None:
                         on_batch()
                 if not loss < HOPELESS_LOSS:
-                    raise Diverged(
-                        f"the training diverged in epoch {epoch + 1} of {training.epochs}",
-                        at=at,
-                        remedy="lower its learning_rate",
-                    )
+                    told = f"the training diverged in epoch {epoch + 1} of {training.epochs}"
+                    diverged = Diverged(told, at=at, remedy="lower its learning_rate")
+                    diverged.epoch = epoch + 1
+                    raise diverged
                 if on_epoch is not None:
                     on_epoch(epoch + 1, training.epochs)
                 if stop is not None and epoch + 1 < training.epochs and stop(epoch + 1):

@@ -3,6 +3,10 @@
 A row is written only after its bytes are safe in the store, so what a row names always exists.
 """
 
+import os
+from typing import Any
+
+from services import secret_files
 from services.artifacts.blobs import announce, confirm, keep, remove_unnamed
 from services.artifacts.local import LocalStore
 from services.artifacts.rows import find, list_published, publish, replace_log, stage, staged
@@ -33,5 +37,6 @@ __all__ = [
 def open_store(settings: Settings) -> Store:
     """The store that PURL_ARTIFACTS names."""
     if isinstance(settings.artifacts, S3Location):
-        return S3Store(settings.artifacts, spool=settings.data_dir / "spool")
+        keys: dict[str, Any] = {**secret_files.s3_keys(os.environ)}
+        return S3Store(settings.artifacts, spool=settings.data_dir / "spool", **keys)
     return LocalStore(settings.artifacts)

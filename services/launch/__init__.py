@@ -19,5 +19,10 @@ __all__ = ["Capacity", "Handle", "Launcher", "LocalLauncher", "RayJobsLauncher",
 def launcher_for(settings: Settings, environ: Mapping[str, str]) -> Launcher:
     """Ray Jobs where PURL_RAY_ADDRESS is one of HTTP, else processes of this machine."""
     if settings.ray_address.startswith(("http://", "https://")):
-        return RayJobsLauncher(settings.ray_address, token=read_token(environ), send_code=settings.ray_code == "upload")
+        return RayJobsLauncher(
+            settings.ray_address,
+            token=read_token(environ),
+            send_code=settings.ray_code == "upload",
+            driver_cpus=settings.ray_driver_cpus,
+        )
     return LocalLauncher()

@@ -50,9 +50,17 @@ class RayJobsLauncher:
     """`send_code`: the workers' code goes along as a package; else the cluster's image has it."""
 
     def __init__(
-        self, address: str, *, token: str | None, send_code: bool = True, timeout: httpx.Timeout = TIMEOUT
+        self,
+        address: str,
+        *,
+        token: str | None,
+        send_code: bool = True,
+        driver_cpus: float = 0.0,
+        timeout: httpx.Timeout = TIMEOUT,
     ) -> None:
         self._address = address
+        # Ray keeps a driver that asks for nothing on the head.
+        self._room: dict[str, Any] = {"entrypoint_num_cpus": driver_cpus} if driver_cpus else {}
         self._send_code = send_code
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout, trust_env=False)
@@ -101,7 +109,8 @@ class RayJobsLauncher:
         if self._send_code:
             runtime_env["working_dir"] = self._send(sources)
         # The driver leads the session that Ray makes for it, so that it can end everything of its own.
-        self._submit({"submission_id": name, "entrypoint": f"exec python -m {module}", "runtime_env": runtime_env})
+        entrypoint = f"exec python -m {module}"
+        self._submit({"submission_id": name, "entrypoint": entrypoint, "runtime_env": runtime_env, **self._room})
         return handle
 
     def alive(self, handle: Handle) -> bool:

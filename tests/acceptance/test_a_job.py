@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,17 @@ def test_each_target_has_a_checkpoint_and_the_headline_is_the_highest(
     missing = service.http.get(f"/jobs/{done['id']}/checkpoint", params={"sparsity": 0.6})
     assert missing.status_code == 404
     assert missing.json()["detail"].endswith("ask for one of 0.5, 0.7, 0.8")
+
+
+def test_its_report_says_every_verdict_and_where_it_comes_from(service: RunningService, done: dict[str, Any]) -> None:
+    page = service.http.get(done["links"]["report"])
+
+    assert page.headers["content-type"].startswith("text/html")
+    said = unescape(page.text)
+    assert [point["verdict"] in said for point in done["result"]["points"]] == [True] * 3
+    assert done["id"] in said
+    assert done["result"]["checkpoint"]["sha256"] in said
+    assert said.count("exploring") == 2  # in both pictures of the search
 
 
 def test_every_episode_is_on_record_once(service: RunningService, done: dict[str, Any]) -> None:

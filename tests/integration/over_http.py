@@ -93,7 +93,7 @@ def serving(
 ) -> Iterator[Service]:
     if store is not None:
         environ["PURL_ARTIFACTS"] = "s3://the-stores-own-affair"
-    settings = settings_in(folder, PURL_PORT="0", PURL_POLL_SECONDS="0.02", **environ)
+    settings = settings_in(folder, **{"PURL_PORT": "0", "PURL_POLL_SECONDS": "0.02", **environ})
     db = database_in(folder, **environ)
     store = store or open_store(settings)
     launcher = CheckingLauncher()

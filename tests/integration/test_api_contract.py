@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from purlkit.results import LOG, CheckReport, Finish, Outcome, WorkerEvent
+from purlkit.results import CHECKPOINT, LOG, REPORT, CheckReport, Finish, Outcome, WorkerEvent
 from services.testing import an_episode
 from tests.integration.over_http import LEAST, HttpWorker, Service, a_success
 from tests.integration.test_api_dry_run import RUNNABLE, answers, ask
@@ -171,6 +171,17 @@ def _(service: Service) -> Seen:
     return answer, seen, (DATA, set(), 206, DATA[4:10])
 
 
+@row("GET /jobs/{job_id}/report")
+def _(service: Service) -> Seen:
+    path, worker = working(service)
+    assert worker.stage(CHECKPOINT, DATA).status_code == 200
+    assert worker.stage(REPORT, b"<h1>It won</h1>", "text/html").status_code == 200
+    finished = a_success(DATA).model_copy(update={"artifacts": (CHECKPOINT, REPORT)})
+    assert worker.finish(finished).status_code == 200
+    answer = service.http.get(f"{path}/report")
+    return answer, (answer.text, answer.headers["content-type"]), ("<h1>It won</h1>", "text/html; charset=utf-8")
+
+
 @row("GET /jobs/{job_id}/attempts/{number}/log")
 def _(service: Service) -> Seen:
     path, worker = working(service)
@@ -217,6 +228,13 @@ def _(service: Service) -> Seen:
 def _(service: Service) -> Seen:
     answer = service.http.get("/readyz")
     return answer, answer.json(), {"status": "ok"}
+
+
+@row("GET /metrics")
+def _(service: Service) -> Seen:
+    queued(service)
+    answer = service.http.get("/metrics")
+    return answer, 'purl_jobs{state="queued"} 1.0' in answer.text, True
 
 
 @row("GET /openapi.json")

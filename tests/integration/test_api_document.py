@@ -12,8 +12,9 @@ from api import examples, schemas
 from api.errors import ProblemDocument
 from api.routes import catalog, health, recipes
 from purlkit import results
+from purlkit.results import CHECKPOINT, REPORT
 from purlkit.spec import JobSpec
-from tests.integration.over_http import Service
+from tests.integration.over_http import Service, a_success
 
 
 @pytest.fixture
@@ -103,7 +104,8 @@ def test_head_answers_wherever_get_does(service: Service, document: dict[str, An
     for path in [*public, "/docs", "/openapi.json"]:
         got, head = service.http.get(path), service.http.head(path)
         assert (head.status_code, head.content) == (got.status_code, b""), path
-        assert head.headers.get("content-length") == got.headers.get("content-length"), path
+        if path != "/metrics":  # which tells of the question itself
+            assert head.headers.get("content-length") == got.headers.get("content-length"), path
         assert head.headers.get("content-type") == got.headers.get("content-type"), path
 
 
@@ -114,6 +116,26 @@ def test_head_of_a_stream_says_what_it_would_be(service: Service) -> None:
 
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
+
+
+def test_the_report_is_a_page_on_which_nothing_runs(service: Service) -> None:
+    job = service.submit()
+    before = service.http.get(f"/jobs/{job['id']}/report")
+    worker = service.claim()
+    worker.stage(CHECKPOINT, b"pruned")
+    worker.stage(REPORT, b"<!doctype html>", "text/html")
+    worker.finish(a_success(b"pruned").model_copy(update={"artifacts": (CHECKPOINT, REPORT)}))
+
+    page = service.http.get(service.job(job["id"])["links"]["report"])
+
+    assert (before.status_code, before.json()["code"], job["links"]["report"]) == (404, "no_result", None)
+    assert (page.status_code, page.text) == (200, "<!doctype html>")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert "content-disposition" not in page.headers  # to be read, not saved
+    directives = page.headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "sandbox"} <= set(directives)
+    assert not any(directive.startswith("script-src") for directive in directives)
 
 
 def test_the_layers_of_every_candidate(service: Service) -> None:

@@ -156,6 +156,7 @@ def test_a_job_that_moves_up_in_the_queue_has_changed(service: Service) -> None:
         ("GET", "/artifacts"),
         ("GET", "/artifacts/pruned.safetensors"),
         ("GET", "/checkpoint"),
+        ("GET", "/report"),
     ],
 )
 def test_a_job_that_is_not_there(service: Service, method: str, below: str, job_id: str) -> None:

@@ -110,7 +110,7 @@ def test_a_bad_field_is_named_with_its_remedy(service: Service, field: str, valu
     ("body", "at"),
     [
         ("{}", {"/model", "/targets"}),
-        ('{"model": {}, "targets": {}}', {"/model/name", "/targets/sparsity"}),
+        ('{"model": {}, "targets": {}}', {"/model/name", "/targets/sparsity", "/targets/flops"}),
         ("[]", {""}),
         ('"digits-resnet"', {""}),
         ("null", {""}),

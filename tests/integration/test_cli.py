@@ -19,7 +19,7 @@ from purlkit.cli import app
 from purlkit.cli.output import Exit
 from purlkit.results import CheckReport, ErrorReport, Finish, Outcome
 from services.testing import an_episode
-from tests.integration.over_http import Service, reports
+from tests.integration.over_http import Service, a_success, reports
 
 Purl = Callable[..., Result]
 
@@ -69,6 +69,37 @@ def test_a_job_from_submit_to_the_file(service: Service, purl: Purl, tmp_path: P
     assert "global magnitude ships" in watched.output
     assert downloaded.exit_code == Exit.DONE, downloaded.output
     assert (tmp_path / "pruned.safetensors").read_bytes() == b"the network"
+
+
+def test_logs_follow_the_attempts_until_the_job_has_ended(service: Service, purl: Purl) -> None:
+    job_id = purl("submit", "-m", "digits-resnet", "-s", "0.9").output.strip()
+    assert "no attempt has begun" in purl("logs", job_id).output
+    worker = service.claim()
+    worker.call("POST", "/log", params={"start": 0}, content=b"the first line\n").raise_for_status()
+
+    assert purl("logs", job_id).output == "the first line\n"
+    service.drain(worker)
+    worker = service.claim()
+    worker.stage("attempt.log", "of the second, é\n".encode(), "text/plain; charset=utf-8")
+    worker.succeed()
+
+    assert purl("logs", job_id, "-f").output == "of the second, é\n"
+    assert purl("logs", job_id, "-f", "--attempt", "1").output == "the first line\n"
+    assert purl("logs", job_id, "--attempt", "9").output == ""
+
+
+def test_the_report_is_fetched_whole(service: Service, purl: Purl, tmp_path: Path) -> None:
+    job_id = purl("submit", "-m", "digits-resnet", "-s", "0.9").output.strip()
+    worker = service.claim()
+    worker.stage("report.html", b"<!doctype html>", "text/html; charset=utf-8")
+    worker.stage("pruned.safetensors", b"the network")
+    succeeded = a_success(b"the network")
+    worker.finish(succeeded.model_copy(update={"artifacts": ("pruned.safetensors", "report.html")}))
+
+    fetched = purl("report", job_id, "--to", str(tmp_path))
+
+    assert fetched.exit_code == Exit.DONE, fetched.output
+    assert (tmp_path / "report.html").read_bytes() == b"<!doctype html>"
 
 
 def test_a_failed_job_is_exit_code_1(service: Service, purl: Purl) -> None:

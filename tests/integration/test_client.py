@@ -101,6 +101,8 @@ def test_refusals_are_exceptions_that_name_the_field(purl: PurlClient) -> None:
     with pytest.raises(InvalidRequest, match="/targets/sparsity") as refused:
         purl.submit({"model": {"name": "digits-resnet"}, "targets": {"sparsity": 2}})
     assert (refused.value.status, refused.value.blames[0].pointer) == (422, "/targets/sparsity")
+    assert refused.value.blames[0].detail in str(refused.value)
+    assert refused.value.blames[0].detail != ""
 
     with pytest.raises(NotFound):
         purl.job("job_00000000000000000000000000")

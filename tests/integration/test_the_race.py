@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from safetensors.torch import load
 
 from purlkit import Mask, baselines, checkpoint, prunable_layers
 from purlkit.results import Episode, Finish, Outcome
-from purlkit.spec import JobSpec, Race, Training
+from purlkit.spec import FineTune, JobSpec, Race, Training
 from purlkit.training.data import Images
 from purlkit.training.evaluate import accuracy
 from purlkit.training.loop import train
@@ -137,7 +139,7 @@ def test_the_files_of_a_job(curve: tuple[Finish, LocalLink]) -> None:
             ("weights", "json"),
         )
     }
-    assert set(finish.artifacts) == set(link.artifacts) == {*each, "episodes.parquet", "result.json"}
+    assert set(finish.artifacts) == set(link.artifacts) == {*each, "episodes.parquet", "result.json", "report.html"}
     rows = parquet.read_table(io.BytesIO(link.artifacts["episodes.parquet"])).to_pylist()
     assert [(row["kind"], row["index"], row["point"]) for row in rows][:6] == [
         *(("search", index, 0) for index in range(4)),
@@ -147,6 +149,26 @@ def test_the_files_of_a_job(curve: tuple[Finish, LocalLink]) -> None:
     policy = json.loads(link.artifacts["policy-0.8.json"])
     assert set(policy["alphas"]) == {"purl-mean", "purl-best", "random"}
     assert [layer["sparsity"] for layer in policy["layers"]["lamp"]]
+
+
+def test_the_report_of_a_whole_job_is_one_small_file_that_tells_all_of_it(curve: tuple[Finish, LocalLink]) -> None:
+    finish, link = curve
+    html = link.artifacts["report.html"].decode()
+    assert finish.result is not None
+
+    said = unescape(html)
+    assert said.index(finish.result.verdict) < said.index("<h2>")
+    for point in finish.result.points:
+        assert point.verdict in said
+        assert point.checkpoint.sha256 in said
+    for candidate in finish.result.candidates:
+        assert candidate.mask_sha256 in said
+    for fact in (SPEC.fingerprint, finish.result.dense_sha256, "test 297", "search.retrain.images", "torch"):
+        assert fact in said
+    assert said.count('<details name="weights"') == 3  # layers, of the headline's network
+    assert all(f"{stage}: " in said for stage in ("dense", "pruned", "fine-tuned"))
+    assert len(html.encode()) < 200_000
+    assert re.findall(r"<script|src=|href|url\(|@import", html) == []
 
 
 def test_every_candidate_is_at_its_target_and_stopped_at_a_rung(curve: tuple[Finish, LocalLink]) -> None:
@@ -253,6 +275,44 @@ def test_a_planted_candidate_that_is_worse_on_test_ships_for_nobody_looks_at_tes
     assert search.accuracy < lamp.accuracy
     assert finish.result.winner.method == "purl"
     assert "which is the other order" in finish.result.verdict
+
+
+def test_a_candidate_that_diverges_loses_and_the_result_says_why(
+    searched: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SPEC.at(0.8).model_copy(update={"baselines": ("lamp",), "fine_tune": FineTune(epochs=1)})
+    dense = checkpoint.from_bytes(searched["dense"])[0]
+    huge = {name: tensor * 1e6 if name.endswith("weight") else tensor for name, tensor in dense.items()}
+    entrant = Entrant("purl", "mean", cut("lamp", spec, dense), images=1000, tensors=huge)
+    monkeypatch.setattr(pipeline.candidates, "mean_policy", lambda *_: entrant)
+    monkeypatch.setattr(pipeline.candidates, "best_episode", lambda *_: None)
+
+    finish, _ = done(spec, tmp_path, searched)
+
+    assert finish.result is not None, finish.error
+    lost, lamp = finish.result.candidates
+    assert lost.diverged == "the training diverged in epoch 1 of 1: lower its learning_rate"
+    assert (lost.epochs, lost.select_accuracy, lost.images_seen) == (0, lost.accuracy_pruned, 2000)
+    assert (lamp.epochs, lamp.diverged, finish.result.winner.method) == (1, None, "lamp")
+    assert finish.result.verdict.endswith("Lost, for the fine-tuning diverged: PuRL's mean policy.")
+
+
+def test_a_target_of_multiply_adds_is_met_by_all_and_counted_from_the_file(
+    searched: dict[str, bytes], tmp_path: Path
+) -> None:
+    body = SPEC.model_dump() | {"targets": {"flops": 0.6}, "baselines": ["lamp", "random"], "fine_tune": {"epochs": 1}}
+
+    finish, link = done(JobSpec.model_validate(body), tmp_path, searched)
+
+    assert finish.result is not None, finish.error
+    [point] = finish.result.points
+    assert (point.goal, point.target, point.targets_met) == ("flops", 0.6, True), point.reason
+    model = network(SPEC, load(link.artifacts[point.checkpoint.name]))
+    # Each weight of linear layers is used once, so here the share of weights is that of multiply-adds.
+    assert Mask.from_weights(prunable_layers(model)).sparsity == pytest.approx(0.6, abs=0.001)
+    costs = [candidate.cost.flops_pruned for candidate in finish.result.candidates if candidate.cost]
+    assert costs == [pytest.approx(0.6, abs=0.001)] * 4
+    assert "with 60.0 % of the multiply-adds removed" in finish.result.verdict
 
 
 def a_track(spec: JobSpec, folder: Path, dense: dict[str, torch.Tensor], saved: dict[str, bytes]) -> Track:

@@ -7,10 +7,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from purlkit.report.charts import front, histogram, learning, pareto
+from purlkit.published import find
+from purlkit.report import page
+from purlkit.report.charts import by_layer, histogram, learning, over_flops, over_sparsity
 from purlkit.report.page import render
 from purlkit.report.svg import Plot, around, ticks
-from purlkit.results import Candidate, Episode, Result
+from purlkit.results import Candidate, Episode, LayerWeights, Result, Spread, WeightsReport
 from services.testing import a_blob, a_result, a_spec, an_episode
 
 
@@ -75,10 +77,63 @@ def test_its_tags_are_whole() -> None:
     assert tags.open == []
 
 
-def test_the_front_is_what_nothing_beats_in_both() -> None:
-    a, b, c, d = (a_candidate(*one) for one in (("a", 0.5, 0.9), ("b", 0.9, 0.8), ("c", 0.9, 0.85), ("d", 0.7, 0.84)))
+def test_published_numbers_stand_where_the_papers_put_them() -> None:
+    rows = find(model="resnet50", data="imagenet", method="global")
+    plot = over_sparsity([a_candidate("lamp", 0.8, 0.7)], 0.77, rows).__html__()
 
-    assert front([a, b, c, d]) == [a, c]
+    assert plot.count("Global MP: global magnitude (one-shot)") == 4
+    assert "76.84 %" in plot
+    assert over_flops([a_candidate("lamp", 0.8, 0.7)], 0.77, rows) is None  # nobody counted ours
+
+
+def test_one_that_diverged_is_in_the_table_with_its_reason_and_in_no_picture() -> None:
+    lost = a_candidate("uniform", 0.9, 0.1).model_copy(update={"diverged": "in epoch 3 of 10"})
+    html = a_report(candidates=(a_candidate("global", 0.9, 0.9), lost))
+
+    assert "uniform pruning (diverged)" in html
+    assert "uniform pruning: in epoch 3 of 10" in html
+    assert "uniform" not in over_sparsity([lost, a_candidate("lamp", 0.9, 0.9)], 0.95).__html__()
+
+
+def test_each_search_explores_anew_and_ten_thousand_episodes_are_drawn_as_means() -> None:
+    def walk(index: int, point: int) -> Episode:
+        return Episode.model_validate(an_episode(index).data | {"point": point}, strict=False)
+
+    two = learning([walk(k, k // 5) for k in range(10)], exploring=3)[0].__html__()
+    many = learning([walk(k, 0) for k in range(10_000)], exploring=7000)[0].__html__()
+
+    assert two.count('class="shade"') == 2
+    assert two.count(">exploring<") == 1
+    assert len(many) < 50_000
+
+
+def test_many_layers_have_a_picture_for_each_candidate() -> None:
+    (layer,) = a_candidate("lamp", 0.9, 0.9).layers
+    wide = [a_candidate(name, 0.9, 0.9).model_copy(update={"layers": (layer,) * 116}) for name in ("lamp", "erk")]
+
+    assert len(by_layer(wide)) == 2
+    assert len(by_layer([a_candidate("lamp", 0.9, 0.9)] * 2)) == 1
+
+
+def weights_of(layers: int) -> WeightsReport:
+    spread = Spread(weights=9, counts=tuple(range(64)), mean=0.0, bimodality=None)
+    rows = [
+        LayerWeights(name=f"layer{i}", low=-1.0, high=1.0, dense=spread, pruned=spread, fine_tuned=spread)
+        for i in range(layers)
+    ]
+    return WeightsReport(method="lamp", layers=tuple(rows))
+
+
+def test_a_report_that_would_be_too_large_leaves_layers_out_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MOST_BYTES", 200_000)
+    result = a_result(a_blob(b"network")).model_copy(update={"splits": {"test": 297}})
+
+    small = render("job_1", a_spec(), result, [], weights_of(10))
+    large = render("job_1", a_spec(), result, [], weights_of(60))
+
+    assert small.count('<details name="weights"') == 10
+    assert large.count('<details name="weights"') == 50
+    assert "These are the 50 largest of 60 layers" in large
 
 
 @pytest.mark.parametrize(
@@ -110,5 +165,5 @@ def test_points_lie_where_their_numbers_say() -> None:
 
 def test_pictures_of_little_are_drawn_too() -> None:
     assert learning([], 0) == []
-    assert "<svg" in pareto([a_candidate("lamp", 0.9, 0.9)], dense=0.9).__html__()
-    assert "polygon" in histogram((-1, 1), [0, 4, 0], "layer").__html__()
+    assert "<svg" in over_sparsity([a_candidate("lamp", 0.9, 0.9)], dense=0.9).__html__()
+    assert 'class="area' in histogram((-1, 1), [0, 4, 0], "layer").__html__()

@@ -23,7 +23,7 @@ def right(share: float, n: int = 100) -> list[bool]:
 
 
 def said(choice: Choice, how: Comparison = HOW, *, search: float = 0.8, rival: float = 0.8) -> str:
-    return sentence(choice, how, sparsity=choice.winner.sparsity, test=TestNumbers(search, rival))
+    return sentence(choice, how, saved=choice.winner.saved, test=TestNumbers(search, rival))
 
 
 def test_the_paired_interval_by_hand() -> None:
@@ -120,7 +120,7 @@ def test_a_search_that_stayed_denser_does_not_win_by_that() -> None:
 def test_nothing_that_the_choice_is_made_of_knows_the_test_split() -> None:
     fields = {field.name for field in dataclasses.fields(Contender)}
 
-    assert fields == {"method", "variant", "sparsity", "cost", "right"}
+    assert fields == {"method", "variant", "saved", "cost", "right"}
 
 
 def test_the_test_split_is_told_and_another_order_is_named() -> None:
@@ -151,7 +151,7 @@ def test_the_sentence_says_what_the_search_cost_and_how_the_comparison_was_made(
 def test_the_control_says_whether_the_search_was_worth_its_cost(lead: Paired, words: str) -> None:
     choice = choose([contender("purl", right(0.9)), contender("lamp", right(0.5))], 0.9)
 
-    text = sentence(choice, HOW, sparsity=0.9, test=TestNumbers(0.9, 0.5), matched=Matched("lamp", 130, 0.75, lead))
+    text = sentence(choice, HOW, saved=0.9, test=TestNumbers(0.9, 0.5), matched=Matched("lamp", 130, 0.75, lead))
 
     assert "With the search's whole cost as further fine-tuning (130 epochs) LAMP has 75.0 % on the test split" in text
     assert words in text
@@ -161,4 +161,20 @@ def test_alone_in_the_race_the_search_ships_and_the_sentence_says_that_nothing_w
     choice = choose([contender("purl", right(0.9))], 0.9)
 
     assert choice.winner.kind == "search"
-    assert "nothing was raced against it" in sentence(choice, HOW, sparsity=0.9, test=None)
+    assert "nothing was raced against it" in sentence(choice, HOW, saved=0.9, test=None)
+
+
+def test_who_diverged_is_named_and_who_is_left_alone_by_that_says_so() -> None:
+    raced = choose([contender("purl", right(0.9)), contender("lamp", right(0.5))], 0.9)
+    alone = choose([contender("lamp", right(0.5))], 0.9)
+    lost = [("purl", "best"), ("uniform", None)]
+
+    beside = sentence(raced, HOW, saved=0.9, test=TestNumbers(0.9, 0.5), diverged=lost, no_control="it diverged")
+    left = sentence(alone, HOW, saved=0.9, test=None, diverged=[("purl", "mean")])
+
+    assert beside.endswith("Lost, for the fine-tuning diverged: PuRL's best episode, uniform pruning.")
+    assert "The control with the search's whole cost is missing (it diverged)." in beside
+    assert left == (
+        "LAMP ships at 90.0 % sparsity; no search was left to compare it with. "
+        "Lost, for the fine-tuning diverged: PuRL's mean policy."
+    )

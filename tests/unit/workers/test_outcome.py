@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from purlkit.results import Phase
+from purlkit.results import Finish, Outcome, Phase
 from purlkit.spec import JobSpec
 from services.testing import a_blob, a_result
 from tests.local_job import local_job
@@ -17,7 +17,7 @@ from workers.publish import headline
 
 def why_not(sparsity: float, measured: float, *, weights: int = 10_000, **targets: Any) -> str | None:
     spec = JobSpec.model_validate({"model": {"name": "mlp"}, "targets": {"sparsity": 0.9, **targets}})
-    return why_not_met(spec, sparsity=sparsity, accuracy=measured, dense=0.98, weights=weights)
+    return why_not_met(spec, saved=sparsity, accuracy=measured, dense=0.98, weights=weights)
 
 
 def test_targets_that_are_met_need_no_reason() -> None:
@@ -62,3 +62,8 @@ def test_progress_runs_on_over_the_targets(tmp_path: Path) -> None:
     assert fractions == sorted(set(fractions))
     assert fractions[0] == pytest.approx(0.1)
     assert fractions[-1] == pytest.approx(0.98)
+
+
+def test_the_last_word_of_the_largest_job_names_all_its_files() -> None:
+    """Twenty targets with five files each, and those of the whole job."""
+    assert Finish(outcome=Outcome.SUCCEEDED, artifacts=tuple(f"file-{i}" for i in range(20 * 5 + 3)))

@@ -126,3 +126,16 @@ def test_batch_norm_is_measured_anew_before_the_pruned_accuracy_if_asked_for() -
     # Fresh statistics (mean 0, variance 1) are of no network at all: with measured ones the answers are others.
     assert without.accuracy_pruned != with_it.accuracy_pruned
     assert plain.fingerprint != again.fingerprint
+
+
+def test_a_run_that_diverges_says_in_which_epoch_and_what_it_cost_and_goes_no_further(
+    dense: dict[str, torch.Tensor],
+) -> None:
+    hot = SPEC.model_copy(update={"fine_tune": SPEC.fine_tune.model_copy(update={"learning_rate": 100.0})})
+    leg = Leg("run", an_entrant(dense), hot.fine_tune, 1, 4)
+
+    run = Run.from_bytes(fine_tune(hot.model_dump_json(), dense, leg, "unused", PULSE).to_bytes())
+
+    assert run.diverged == "the training diverged in epoch 1 of 4: lower its learning_rate"
+    assert (run.epochs, run.select, run.paused) == (1, {}, {})
+    assert 0 < run.accuracy_pruned < 1

@@ -1,0 +1,38 @@
+"""Programs of Debian for tests: those that are installed, or their packages unpacked into a folder, without root."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+UNPACKED = Path(tempfile.gettempdir()) / "purl-tests-debian"
+
+
+def program(name: str, *, package: str) -> Path:
+    """A test is left out where there is neither the program nor a Debian to get it from."""
+    installed = shutil.which(name)
+    if installed:
+        return Path(installed)
+    unpacked = UNPACKED / package / "usr/bin" / name
+    if not unpacked.exists():
+        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+            pytest.skip(f"{name} is not installed, and this is no Debian")
+        _unpack(package)
+    return unpacked
+
+
+def _unpack(package: str) -> None:
+    UNPACKED.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=UNPACKED) as folder:
+        got = subprocess.run(["apt-get", "download", package], cwd=folder, capture_output=True, text=True)
+        files = list(Path(folder).glob(f"{package}_*.deb"))
+        if got.returncode != 0 or not files:
+            pytest.skip(f"apt-get download {package}: {got.stderr.strip()[-200:]}")
+        whole = Path(folder) / "whole"
+        subprocess.run(["dpkg-deb", "--extract", files[0], whole], check=True)
+        if not (UNPACKED / package).exists():
+            whole.rename(UNPACKED / package)
