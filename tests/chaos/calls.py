@@ -19,6 +19,7 @@ from tests.chaos.history import Final, History, Op
 LEAST: dict[str, Any] = {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}
 DEADLINE_SECONDS = 60.0
 PAUSE_SECONDS = 0.02
+LOOK_SECONDS = 0.1
 
 
 class Superseded(Exception):
@@ -99,7 +100,7 @@ class Client(Calls):
         deadline = time.monotonic() + seconds
         while (job := self.see(job_id))["state"] not in states:
             assert time.monotonic() < deadline, f"{job_id} is {job['state']} after {seconds:g} s: {job}"
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(LOOK_SECONDS)
         return job
 
     def download(self, job_id: str) -> str:

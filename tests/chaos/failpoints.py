@@ -29,8 +29,8 @@ S3_CALLS = ("put", "head", "get", "delete", "list")
 
 # A transaction belongs to whoever opened it, and the sync of a folder to whoever needs it.
 PASSED_OVER = ("services.database", "services.artifacts.local._sync_folder")
-# Fakes of the tests; and the upgrade of tables, whose commit has tests of its own.
-NOT_OURS = ("services.testing", "services.database")
+# Fakes of the tests; and what is done with the service stopped and has tests of its own: setting up, backups.
+NOT_OURS = ("services.testing", "services.database", "services.backup", "services.artifacts.bucket")
 
 Primitive = Literal["commit", "fsync", "rename", "S3"]
 
@@ -138,15 +138,16 @@ def _raise(action: str, primitive: Primitive, args: tuple[Any, ...]) -> NoReturn
 
 def inventory(*, s3: bool) -> set[str]:
     """Every point that the sources have; those of one store only."""
-    store = "services.artifacts.s3" if s3 else "services.artifacts.local"
-    other = "services.artifacts.local" if s3 else "services.artifacts.s3"
+    here, other = "services.artifacts.s3", "services.artifacts.local"
+    if not s3:
+        here, other = other, here
     found = set()
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             if not module.startswith((*NOT_OURS, other)) and "migrations" not in module:
                 found |= set(_points(path, module))
-    assert any(point.startswith(store) for point in found)
+    assert any(point.startswith(here) for point in found)
     return found
 
 
