@@ -34,7 +34,7 @@ class Kept:
     args: tuple[Any, ...]
     process: BaseProcess
     deaths: int = 0
-    paused: bool = False  # not to be started again for now
+    again: bool = True  # started again when it dies
 
 
 @dataclass
@@ -56,6 +56,11 @@ class House:
         with self._lock:
             self.kept[name] = Kept(name, target, args, self._started(target, args))
 
+    def once(self, name: str, target: Target, *args: Any) -> None:
+        """One that is over when it is over."""
+        with self._lock:
+            self.kept[name] = Kept(name, target, args, self._started(target, args), again=False)
+
     def _started(self, target: Target, args: tuple[Any, ...]) -> BaseProcess:
         process = self._context.Process(target=_begin, args=(self.log, target, args), daemon=True)
         process.start()
@@ -74,12 +79,14 @@ class House:
             assert pid is not None
             return pid
 
-    def stop(self, name: str, seconds: float = 20.0) -> int | None:
-        """In order, and not to be started again. Its exit status."""
+    def restart(self, name: str, *more: Any, seconds: float = 30.0) -> int | None:
+        """SIGTERM, and a new one when it has left. The exit status of the old one; `more` are the new one's arguments."""
         with self._lock:
-            kept = self.kept.pop(name)
+            kept = self.kept[name]
+            kept.again = False
         kept.process.terminate()
         kept.process.join(seconds)
+        self.start(name, kept.target, *(more or kept.args))
         return kept.process.exitcode
 
     def deaths(self) -> int:
@@ -98,7 +105,7 @@ class House:
         while not self._closing.wait(LOOK_SECONDS):
             with self._lock:
                 for kept in self.kept.values():
-                    if not kept.paused and not kept.process.is_alive():
+                    if kept.again and not kept.process.is_alive():
                         kept.deaths += 1
                         kept.process = self._started(kept.target, kept.args)
 
@@ -122,6 +129,13 @@ def api(environ: Mapping[str, str], listening: socket.socket) -> None:
     sys.exit(api.__main__.main({**environ, "PURL_SOCKET_FD": str(listening.detach())}))
 
 
+def api_of_its_own(environ: Mapping[str, str]) -> None:
+    """`python -m api` at the port of its settings."""
+    import api.__main__
+
+    sys.exit(api.__main__.main(environ))
+
+
 def dispatcher(environ: Mapping[str, str], worker: str) -> None:
     """`python -m services.dispatcher`, but for what it starts."""
     import functools
@@ -137,6 +151,12 @@ def listen() -> tuple[socket.socket, str]:
     """A socket that outlives whoever serves on it, and its address."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
     return listening, f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def free_port() -> int:
+    listening, _ = listen()
+    with closing(listening):
+        return int(listening.getsockname()[1])
 
 
 def wait_for_port(url: str, seconds: float = 60.0) -> None:

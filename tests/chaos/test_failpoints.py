@@ -20,8 +20,8 @@ from sqlalchemy import select, update
 
 from purlkit.results import CheckReport, Finish, Layer, Outcome
 from services.artifacts import LocalStore, Store
-from services.database import Database
-from services.tables import Job, StoredBlob
+from services.database import Database, clock
+from services.tables import Attempt, Job, StoredBlob
 from tests import postgres
 from tests.chaos import alone
 from tests.chaos.calls import Client, Superseded, Worker, file_of, until_done
@@ -35,7 +35,7 @@ from tests.s3 import S3Server, s3_server
 from tests.waiting import wait_until
 
 SETTINGS = {
-    "PURL_LEASE_SECONDS": "4",
+    "PURL_LEASE_SECONDS": "30",
     "PURL_HEARTBEAT_SECONDS": "0.5",
     "PURL_POLL_SECONDS": "0.02",
     "PURL_MAX_RUNNING": "3",
@@ -43,6 +43,8 @@ SETTINGS = {
     # The sweep comes when all else is over, in a process with other settings.
     "PURL_SWEEP_SECONDS": "3600",
 }
+# Who has claimed an attempt and not started it in so long has died in between.
+START_MS = 1500
 SWEEPING = {
     "PURL_SWEEP_SECONDS": "0.1",
     "PURL_SWEEP_GRACE_SECONDS": "0.001",
@@ -81,10 +83,13 @@ class Life:
         return self.folder / "launches"
 
     def newest(self, job_id: str) -> Worker | None:
-        """So many deaths in a row would make the job wait ever longer: that has tests of its own."""
+        """So many deaths would make the job wait ever longer, for leases and in between: that has tests of its own."""
+        found = alone.launched(self.launches, job_id)
         with self.db.write() as session:
             session.execute(update(Job).where(Job.id == job_id).values(not_before=0, fruitless=0))
-        found = alone.launched(self.launches, job_id)
+            of_this = Attempt.job_id == job_id, Attempt.number > (found[0] if found else 0)
+            never_started = *of_this, Attempt.created_at < clock(session) - START_MS
+            session.execute(update(Attempt).where(*never_started).values(lease_until=0))
         return Worker(self.url, self.history, found[1], found[0]) if found else None
 
     def dies(self, worker: Worker) -> None:
@@ -96,11 +101,11 @@ class Life:
             part()
 
     def _plays_to_the_end(self, worker: Worker) -> None:
-        # Each of these may find the service dead twice, and a lease lasts for no more.
-        for do in (lambda: worker.say(3), lambda: worker.log(b"a line\n"), worker.save, lambda: worker.say(2)):
-            worker.beat()
-            do()
         worker.beat()
+        worker.say(3)
+        worker.log(b"a line\n")
+        worker.save()
+        worker.say(2)
         worker.succeed()
         self.dies(worker)
 
@@ -221,9 +226,7 @@ def a_life(folder: Path, environ: dict[str, str], points: Failpoints, store: Sto
         jobs = client.all_jobs()
         finals = {job_id: client.final(job_id) for job_id in jobs}
         assert violations(read(folder / "history"), finals) == [], (folder / "log").read_text()[-5000:]
-        house.stop("service")
-        places = (folder / "points", folder / "launches")
-        house.start("service", alone.serve, {**environ, **SWEEPING}, listening, *places)
+        house.restart("service", {**environ, **SWEEPING}, listening, folder / "points", folder / "launches")
         wait_until("the sweep has taken all jobs", lambda: client.all_jobs() == [])
         # Bytes that no row knows, as a backup may bring them.
         put(store, b"nobody's")

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,17 @@ class Town:
 
 
 @contextmanager
-def a_town(folder: Path, database_url: str, *, server: postgres.Server | None = None, **environ: str) -> Iterator[Town]:
+def a_town(
+    folder: Path,
+    database_url: str,
+    *,
+    server: postgres.Server | None = None,
+    worker: str = WORKER,
+    **environ: str,
+) -> Iterator[Town]:
     """On PostgreSQL two APIs and two dispatchers, on SQLite one of each."""
     (folder / "datasets").mkdir(parents=True)
-    (folder / "datasets" / "result.json").write_text(a_result(a_blob(b"")).model_dump_json())
+    (folder / "datasets" / "result.json").write_text(a_result(a_blob(b"?")).model_dump_json())
     listening, url = listen()
     settings = {
         "PURL_DATA_DIR": str(folder),
@@ -99,7 +106,7 @@ def a_town(folder: Path, database_url: str, *, server: postgres.Server | None = 
             town = Town(folder, url, kept, client, db, server)
             for number in range(1 if database_url.startswith("sqlite") else 2):
                 kept.start(f"api {number}", house.api, settings, listening)
-                kept.start(f"dispatcher {number}", house.dispatcher, settings, WORKER)
+                kept.start(f"dispatcher {number}", house.dispatcher, settings, worker)
             town.names = list(kept.kept)
             wait_for_port(url)
             yield town
@@ -171,6 +178,3 @@ def background(run: Any) -> threading.Thread:
     thread = threading.Thread(target=run)
     thread.start()
     return thread
-
-
-__all__ = ["LEASE_SECONDS", "Killing", "Town", "a_town", "background", "suppress"]
