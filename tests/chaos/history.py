@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ MOVES = {
     "cancelled": set[str](),
 }
 ENDED = ("succeeded", "failed", "cancelled")
+# Of an attempt, but for its last word: that may be repeated for ever, and a repeated one changes nothing.
+WRITES = ("beat", "say", "log", "save", "stage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ def _observed(ops: Iterable[Op], final: Final) -> Iterator[str]:
     """Ended means unchanged, and what was seen one after another can be reached one from another."""
     seen = [op for op in ops if op.what == "see"]
     seen.append(Op(what="see", sent=float("inf"), ended=float("inf"), told=final.job))
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in pairwise(seen):
         if after.sent < before.ended:
             continue  # at the same time: either may have come first
         was, now = before.told["state"], after.told["state"]
@@ -148,13 +151,11 @@ def _fenced(ops: Iterable[Op], _: Final) -> Iterator[str]:
     """Whatever an attempt says after its successor has been heard changes nothing, so it is not acknowledged."""
     heard: dict[int, float] = {}
     for op in ops:
-        # A last word may be repeated for ever, and a repeated one changes nothing.
-        if op.attempt and op.what != "finish":
+        if op.what in WRITES:
             later = [number for number, at in heard.items() if number > op.attempt and op.sent > at]
-            if later and op.what != "brief":
+            if later:
                 yield f"attempt {op.attempt} was let write ({op.what}) after attempt {later[0]} had been heard"
-            if op.what != "brief":
-                heard.setdefault(op.attempt, op.ended)
+            heard.setdefault(op.attempt, op.ended)
 
 
 def _remembered(ops: Iterable[Op], _: Final) -> Iterator[str]:

@@ -80,7 +80,7 @@ class House:
             return pid
 
     def restart(self, name: str, *more: Any, seconds: float = 30.0) -> int | None:
-        """SIGTERM, and a new one when it has left. The exit status of the old one; `more` are the new one's arguments."""
+        """SIGTERM, and a new one when it has left: with these arguments, or the old ones. The old one's exit status."""
         with self._lock:
             kept = self.kept[name]
             kept.again = False

@@ -1,4 +1,4 @@
-"""A proxy in front of several servers, as one of a cluster does it: each in turn, and another where one does not answer."""
+"""A proxy in front of several servers: each in turn, and another where one does not answer."""
 
 from __future__ import annotations
 

@@ -22,9 +22,8 @@ from purlkit.results import CheckReport, Finish, Layer, Outcome
 from services.artifacts import LocalStore, Store
 from services.database import Database, clock
 from services.tables import Attempt, Job, StoredBlob
-from tests import postgres
 from tests.chaos import alone
-from tests.chaos.calls import Client, Superseded, Worker, file_of, until_done
+from tests.chaos.calls import Client, Worker, file_of, until_done
 from tests.chaos.failpoints import ACTIONS, SIDES, Failpoints, inventory
 from tests.chaos.history import History, read, violations
 from tests.chaos.house import House, listen, wait_for_port
@@ -35,7 +34,7 @@ from tests.s3 import S3Server, s3_server
 from tests.waiting import wait_until
 
 SETTINGS = {
-    "PURL_LEASE_SECONDS": "30",
+    "PURL_LEASE_SECONDS": "300",
     "PURL_HEARTBEAT_SECONDS": "0.5",
     "PURL_POLL_SECONDS": "0.02",
     "PURL_MAX_RUNNING": "3",

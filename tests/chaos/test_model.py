@@ -23,6 +23,7 @@ from tests.integration.over_http import LEAST, HttpWorker, Service, serving
 
 STEPS = 50
 RUNS = times(100, short=5)  # of so many steps each, on each database
+JSON = {"Content-Type": "application/json"}
 ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -182,7 +183,9 @@ class Api(RuleBasedStateMachine):
             answer = worker.beat()
             assert answer.json()["command"] == (job.requested or "continue")
         elif what == "say":
-            answer = worker.say(an_episode(job.notes))
+            answer = worker.say(an_episode(job.notes), first_seq=(said := worker._said))
+            # Its answer might have been lost: said again it counts once.
+            assert worker.say(an_episode(job.notes), first_seq=said).status_code == 204
             job.notes += 1
         elif what == "save":
             job.saved = f"{job.number} {len(job.saved)}".encode()
@@ -222,6 +225,9 @@ class Api(RuleBasedStateMachine):
             self._heard(job)
             job.end_attempt("queued")
         assert (answer.status_code, answer.json()["job_state"]) == (200, job.state), answer.text
+        if twice:
+            again = worker.call("POST", "/finish", content=answer.request.content, headers=JSON)
+            assert (again.status_code, again.json()) == (200, answer.json())
 
     @precondition(lambda self: any(job.stale for job in self.jobs.values()))
     @rule(data=st.data(), what=st.sampled_from(["beat", "say", "save", "log"]))

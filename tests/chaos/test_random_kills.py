@@ -50,8 +50,9 @@ def test_nothing_is_lost_and_nothing_has_two_results(
         recoveries = killing.recoveries()
 
     p99 = recoveries[round(0.99 * (len(recoveries) - 1))]
+    kinds = dict(Counter(kind for kind, _, _ in killing.done))
     tell(
-        f"{'sqlite' if server is None else 'postgresql'}: {JOBS} jobs, {dict(Counter(kind for kind, _, _ in killing.done))} "
+        f"{'sqlite' if server is None else 'postgresql'}: {JOBS} jobs, {kinds} "
         f"kills in {time.monotonic() - began:.0f} s; recovery p50 {recoveries[len(recoveries) // 2]:.1f} s, "
         f"p99 {p99:.1f} s of {len(recoveries)}"
     )

@@ -1,8 +1,7 @@
-"""A whole service of real processes, on either database: APIs on one socket, dispatchers, workers that pretend to search."""
+"""A whole service of real processes: APIs on one socket, dispatchers, workers that pretend to search."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
