@@ -24,6 +24,7 @@ from api.routes import (
     metrics,
     recipes,
     report,
+    sweeps,
     weights,
 )
 from services.artifacts import Store
@@ -57,6 +58,7 @@ def create_app(db: Database, settings: Settings, store: Store, launcher: Launche
     app.state.routes = []
     parts = (
         jobs,
+        sweeps,
         events,
         artifacts,
         report,
