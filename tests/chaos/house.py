@@ -21,6 +21,7 @@ from typing import Any
 
 PRELOADED = ["pytest", "api.__main__", "services.dispatcher", "tests.chaos.house", "tests.chaos.alone", "obstore"]
 LOOK_SECONDS = 0.01
+NOBODY = "http://127.0.0.1:9"
 
 Target = Callable[..., None]
 
@@ -116,6 +117,8 @@ def _begin(log: Path, target: Target, args: tuple[Any, ...]) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     logging.root.handlers.clear()
+    # A client of S3 that is given no keys asks its cloud for some, at an address outside this machine: not from a test.
+    os.environ["AWS_METADATA_ENDPOINT"] = NOBODY
     target(*args)
 
 
@@ -126,14 +129,16 @@ def api(environ: Mapping[str, str], listening: socket.socket) -> None:
     """`python -m api` on the socket of whoever started it."""
     import api.__main__
 
-    sys.exit(api.__main__.main({**environ, "PURL_SOCKET_FD": str(listening.detach())}))
+    os.environ.update({**environ, "PURL_SOCKET_FD": str(listening.detach())})
+    sys.exit(api.__main__.main())
 
 
 def api_of_its_own(environ: Mapping[str, str]) -> None:
     """`python -m api` at the port of its settings."""
     import api.__main__
 
-    sys.exit(api.__main__.main(environ))
+    os.environ.update(environ)
+    sys.exit(api.__main__.main())
 
 
 def dispatcher(environ: Mapping[str, str], worker: str) -> None:

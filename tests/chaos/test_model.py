@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import update
@@ -22,7 +22,7 @@ from tests.chaos.scale import tell, times
 from tests.integration.over_http import LEAST, HttpWorker, Service, serving
 
 STEPS = 50
-RUNS = times(100, short=5)  # of so many steps each, on each database
+RUNS = times(100, short=10)  # of so many steps each, on each database
 JSON = {"Content-Type": "application/json"}
 ENDED = ("succeeded", "failed", "cancelled")
 
@@ -87,7 +87,9 @@ class Api(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), to=st.sampled_from(["cancel", "pause", "resume"]))
     def move(self, data: st.DataObject, to: str) -> None:
-        job_id, job = self._pick(data)
+        running = [job_id for job_id in self._live() if self.jobs[job_id].state == "running"]
+        job_id = data.draw(st.sampled_from(running)) if running and data.draw(st.booleans()) else self._pick(data)[0]
+        job = self.jobs[job_id]
         answer = self.service.http.post(f"/jobs/{job_id}/{to}")
         if not self._may(job, to):
             assert (answer.status_code, answer.json()["code"]) == (409, "illegal_move"), (to, job, answer.text)
@@ -190,6 +192,8 @@ class Api(RuleBasedStateMachine):
         elif what == "save":
             job.saved = f"{job.number} {len(job.saved)}".encode()
             answer = worker.save("search", job.saved)
+            path = f"/attempts/{worker.attempt_id}/saved/search"
+            assert worker.call("GET", path).content == job.saved
         else:
             answer = worker.call("POST", "/log", params={"start": 0}, content=b"a line\n")
         assert answer.is_success, answer.text
@@ -198,7 +202,9 @@ class Api(RuleBasedStateMachine):
     @precondition(lambda self: self._live())
     @rule(data=st.data(), outcome=st.sampled_from(list(Outcome)), retryable=st.booleans(), twice=st.booleans())
     def finish(self, data: st.DataObject, outcome: Outcome, retryable: bool, twice: bool) -> None:
-        job = self.jobs[data.draw(st.sampled_from(self._live()))]
+        """Rather of one that was asked to stop: that is where two wills meet."""
+        asked = [job_id for job_id in self._live() if self.jobs[job_id].requested]
+        job = self.jobs[data.draw(st.sampled_from(asked or self._live()))]
         worker = job.worker
         assert worker is not None
         if outcome is Outcome.SUCCEEDED:
@@ -240,6 +246,7 @@ class Api(RuleBasedStateMachine):
             "log": lambda: worker.call("POST", "/log", params={"start": 0}, content=b"stale"),
         }
         answer = calls[what]()
+        assert answer.status_code == 409, f"{what} of an attempt that was given up: {answer.status_code}"
         assert (answer.status_code, answer.json()["code"]) == (409, "attempt_superseded")
 
     # ---- what must hold after each of them
@@ -298,6 +305,8 @@ def test_the_api_does_what_its_model_does(request: pytest.FixtureRequest, servic
             max_examples=RUNS,
             stateful_step_count=STEPS,
             deadline=None,
+            # Not made shorter: each step is a request, and the steps that led to a difference are printed anyway.
+            phases=(Phase.generate,),
             derandomize=True,
             database=None,
             suppress_health_check=list(HealthCheck),
