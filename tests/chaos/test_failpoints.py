@@ -23,7 +23,7 @@ from services.artifacts import LocalStore, Store
 from services.database import Database, clock
 from services.tables import Attempt, Job, StoredBlob
 from tests.chaos import alone
-from tests.chaos.calls import Client, Worker, file_of, until_done
+from tests.chaos.calls import LEAST, Client, Worker, file_of, until_done
 from tests.chaos.failpoints import ACTIONS, SIDES, Failpoints, inventory
 from tests.chaos.history import History, read, violations
 from tests.chaos.house import House, listen, wait_for_port
@@ -39,14 +39,14 @@ SETTINGS = {
     "PURL_POLL_SECONDS": "0.02",
     "PURL_MAX_RUNNING": "3",
     "PURL_DRAIN_SECONDS": "10",
-    # The sweep comes when all else is over, in a process with other settings.
-    "PURL_SWEEP_SECONDS": "3600",
+    # The cleaning comes when all else is over, in a process with other settings.
+    "PURL_CLEAN_SECONDS": "3600",
 }
 # Who has claimed an attempt and not started it in so long has died in between.
 START_MS = 1500
-SWEEPING = {
-    "PURL_SWEEP_SECONDS": "0.1",
-    "PURL_SWEEP_GRACE_SECONDS": "0.001",
+CLEANING = {
+    "PURL_CLEAN_SECONDS": "0.1",
+    "PURL_CLEAN_GRACE_SECONDS": "0.001",
     "PURL_KEEP_DAYS": "1e-9",
     "PURL_KEEP_WEIGHTS_DAYS": "1e-9",
 }
@@ -96,7 +96,15 @@ class Life:
 
     def run(self) -> None:
         """Every kind of end, and every call of the API that commits something."""
-        for part in (self._ends_well, self._dies, self._is_paused, self._drains, self._is_deleted, self._dry_run):
+        for part in (
+            self._ends_well,
+            self._dies,
+            self._is_paused,
+            self._drains,
+            self._is_deleted,
+            self._sweep,
+            self._dry_run,
+        ):
             part()
 
     def _plays_to_the_end(self, worker: Worker) -> None:
@@ -180,6 +188,19 @@ class Life:
         gone = wait_until("its processes are ended", lambda: list(self.launches.glob(f"{job_id}-a*.dead")))
         assert gone
 
+    def _sweep(self) -> None:
+        body = {"base": LEAST, "grid": {"seed": [0, 1]}}
+        made, sent = self.client.call("POST", "/sweeps", json=body, headers={"Idempotency-Key": "sweep"})
+        assert made.status_code == 202, made.text
+        jobs = [row["job"] for row in made.json()["table"]]
+        for job_id in jobs:
+            self.client.note("submit", sent, job=job_id, key=f"sweep {job_id}")
+        stopped, sent = self.client.call("POST", f"/sweeps/{made.json()['id']}/cancel")
+        assert stopped.status_code == 202, stopped.text
+        for job_id in jobs:
+            self.client.note("cancel", sent, job=job_id)
+            self.client.wait_for(job_id, "cancelled")
+
     def _dry_run(self) -> None:
         answered = threading.Event()
 
@@ -201,8 +222,7 @@ class Life:
         checker = threading.Thread(target=check)
         checker.start()
         try:
-            spec = {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}, "seed": 99}
-            answer, _ = self.client.call("POST", "/jobs", params={"dry_run": "true"}, json=spec)
+            answer, _ = self.client.call("POST", "/jobs", params={"dry_run": "true"}, json={**LEAST, "seed": 99})
             assert answer.json()["runnable"], answer.text
         finally:
             answered.set()
@@ -221,16 +241,20 @@ def a_life(folder: Path, environ: dict[str, str], points: Failpoints, store: Sto
         house.start("service", alone.serve, environ, listening, folder / "points", folder / "launches")
         wait_for_port(url)
         yield Life(folder, url, house, client, history, db)
-        # What is over is swept, by processes that fail as well.
+        # What is over is cleaned up, by processes that fail as well.
         jobs = client.all_jobs()
         finals = {job_id: client.final(job_id) for job_id in jobs}
         assert violations(read(folder / "history"), finals) == [], (folder / "log").read_text()[-5000:]
-        house.restart("service", {**environ, **SWEEPING}, listening, folder / "points", folder / "launches")
-        wait_until("the sweep has taken all jobs", lambda: client.all_jobs() == [])
+        house.restart("service", {**environ, **CLEANING}, listening, folder / "points", folder / "launches")
+        wait_until("all jobs have been cleaned up", lambda: client.all_jobs() == [])
         # Bytes that no row knows, as a backup may bring them.
         put(store, b"nobody's")
-        wait_until("it has come to all its points", lambda: [p for p in points.waiting() if "sweep" in p] == [])
-        wait_until("nothing is left", lambda: points.waiting() == [] and stored(store, db) == [])
+        wait_until("nothing is left", lambda: cleaned(points) and stored(store, db) == [])
+
+
+def cleaned(points: Failpoints) -> bool:
+    """Whether the cleaning has come to all its points. The others have been passed by now, or never will be."""
+    return not any("cleaning" in point or "remove_unnamed" in point for point in points.waiting())
 
 
 def stored(store: Store, db: Database) -> list[str]:

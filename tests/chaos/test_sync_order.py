@@ -1,4 +1,4 @@
-"""kill -9 leaves what the kernel has not written yet, a power cut does not: so the order of syncs itself is looked at."""
+"""kill -9 leaves what the kernel has not written yet, a power cut does not: the order of syncs itself is looked at."""
 
 from __future__ import annotations
 
