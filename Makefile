@@ -42,7 +42,7 @@ soak: $(READY)  ## kill any process of running jobs, KILLS=50 times, and compare
 	@$(RUN) -m benchmarks.soak --kills $(KILLS)
 
 chaos: $(READY)  ## kill, stop and starve the service for hours; CHAOS=0.1 is a tenth of it
-	@CHAOS=$(CHAOS) $(RUN) -m pytest -s tests/chaos
+	@CHAOS=$(CHAOS) $(RUN) -m pytest -s -m "long or not long" tests/chaos
 
 fuzz: $(READY)  ## 20,000 requests that try to break the API; about 10 minutes (FUZZ_CASES=20000)
 	@FUZZ_CASES=$(FUZZ_CASES) $(RUN) -m pytest -s tests/integration/test_api_fuzz.py

@@ -8,6 +8,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import get_args
 
+import pytest
+
 from tests import postgres
 from tests.chaos.scale import is_long, tell, times
 from tests.chaos.town import a_town, background
@@ -28,6 +30,7 @@ def trouble(proxy: FaultProxy, over: threading.Event) -> None:
         proxy.plan(chance.choice(["PUT", "HEAD", "GET"]), chance.choice(FAULTS))
 
 
+@pytest.mark.long
 def test_jobs_end_and_their_artifacts_match(tmp_path: Path) -> None:
     over, deaths = threading.Event(), 0
     with ExitStack() as stack:

@@ -235,6 +235,21 @@ class Api(RuleBasedStateMachine):
             again = worker.call("POST", "/finish", content=answer.request.content, headers=JSON)
             assert (again.status_code, again.json()) == (200, answer.json())
 
+    @precondition(lambda self: self._live())
+    @rule(data=st.data(), succeeds=st.booleans())
+    def cancel_meets_a_last_word(self, data: st.DataObject, succeeds: bool) -> None:
+        """Accepted first, it is what becomes of the job, whatever its attempt says then."""
+        job_id = data.draw(st.sampled_from(self._live()))
+        job = self.jobs[job_id]
+        assert job.worker is not None
+        assert job.worker.beat().is_success
+        self._heard(job)
+        assert self.service.http.post(f"/jobs/{job_id}/cancel").status_code == 202
+        job.requested = "cancel"
+        answer = job.worker.succeed() if succeeds else job.worker.finish(Finish(outcome=Outcome.PAUSED))
+        job.end_attempt("queued")
+        assert (answer.status_code, answer.json()["job_state"]) == (200, "cancelled"), answer.text
+
     @precondition(lambda self: any(job.stale for job in self.jobs.values()))
     @rule(data=st.data(), what=st.sampled_from(["beat", "say", "save", "log"]))
     def write_although_given_up(self, data: st.DataObject, what: str) -> None:

@@ -28,6 +28,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[postgres.Server | None]:
         yield server
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("server", ["sqlite", "postgresql"], indirect=True)
 def test_nothing_is_lost_and_nothing_has_two_results(
     request: pytest.FixtureRequest, tmp_path: Path, server: postgres.Server | None
