@@ -63,7 +63,7 @@ class Settings:
     keep_weights_days: float = 30.0  # uploads that no job names are deleted after so long; 0: never
     max_queued: int = 10_000  # jobs that may wait
     max_stored_bytes: int | None = None  # by all jobs and uploads together; None: what the disk holds
-    idempotency_hours: float = 24.0
+    idempotency_hours: float = 24.0  # at least so long, for that is what the API promises
     metrics_port: int | None = None  # of the dispatcher's own /metrics and /livez; the API has them beside its routes
     log_format: str = "text"  # or json: one object a line
 
@@ -107,7 +107,7 @@ class Settings:
             keep_weights_days=read("PURL_KEEP_WEIGHTS_DAYS", cls.keep_weights_days, _days),
             max_queued=read("PURL_MAX_QUEUED", cls.max_queued, _whole(1, 10**9)),
             max_stored_bytes=read("PURL_MAX_STORED_BYTES", cls.max_stored_bytes, _whole(1, 2**60)),
-            idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _seconds),
+            idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _hours),
             metrics_port=read("PURL_METRICS_PORT", cls.metrics_port, _whole(0, 65_535)),
             log_format=read("PURL_LOG_FORMAT", cls.log_format, _one_of("text", "json")),
         )
@@ -188,12 +188,20 @@ def _amount(text: str) -> float | None:
 
 
 def _some(text: str) -> float:
-    remedy = "use a number from 0 to 1000000"
+    return _within(text, 0, 1_000_000)
+
+
+def _hours(text: str) -> float:
+    return _within(text, Settings.idempotency_hours, 87_600)
+
+
+def _within(text: str, low: float, high: float) -> float:
+    remedy = f"use a number from {low:.7g} to {high:.7g}"
     try:
         value = float(text)
     except ValueError:
         raise ValueError(remedy) from None
-    if not 0 <= value <= 1_000_000:
+    if not low <= value <= high:
         raise ValueError(remedy)
     return value
 
