@@ -4,13 +4,14 @@ RUNNERS ?= 2
 SEED ?= 0
 TESTS ?= 2
 KILLS ?= 50
+CHAOS ?= 1
 FUZZ_CASES ?= 20000
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long browser soak fuzz serve lint format clean
+.PHONY: help demo test test-long browser soak chaos fuzz serve lint format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ browser:  ## chromium for the dashboard's tests, where it is missing (as root, b
 
 soak: $(READY)  ## kill any process of running jobs, KILLS=50 times, and compare the bits (about half an hour)
 	@$(RUN) -m benchmarks.soak --kills $(KILLS)
+
+chaos: $(READY)  ## kill, stop and starve the service for hours; CHAOS=0.1 is a tenth of it
+	@CHAOS=$(CHAOS) $(RUN) -m pytest -s -m "long or not long" tests/chaos
 
 fuzz: $(READY)  ## 20,000 requests that try to break the API; about 10 minutes (FUZZ_CASES=20000)
 	@FUZZ_CASES=$(FUZZ_CASES) $(RUN) -m pytest -s tests/integration/test_api_fuzz.py

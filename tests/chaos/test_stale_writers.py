@@ -1,0 +1,126 @@
+"""A worker is stopped past its lease and goes on afterwards: whatever it writes then is refused.
+
+Its process outlives the lease, as on a machine that was cut off: nobody ends it, and it does not end itself.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.states import AttemptState
+from tests.chaos import alone
+from tests.chaos.calls import Client, Superseded, Worker, file_of
+from tests.chaos.history import History, Op, read, violations
+from tests.chaos.house import House, listen, wait_for_port
+from tests.chaos.scale import tell, times
+from tests.waiting import wait_until
+
+STOPS = times(100, short=3)  # on each database
+SETTINGS = {
+    "PURL_LEASE_SECONDS": "2",
+    "PURL_HEARTBEAT_SECONDS": "0.5",
+    "PURL_POLL_SECONDS": "0.05",
+    "PURL_MAX_RUNNING": "1",
+}
+
+
+def write_until_refused(url: str, history: Path, env: dict[str, str], number: int) -> None:
+    """Never looks at a clock. Refused once, it tries every other way to write as well; what gets through is noted."""
+    log = History(history)
+    with suppress(Superseded), closing(Worker(url, log, env, number)) as worker:
+        try:
+            while True:
+                worker.beat()
+                worker.save()
+                worker.say(2)
+        except Superseded:
+            for write in (worker.beat, worker.save, lambda: worker.say(1), lambda: worker.log(b"x"), worker.succeed):
+                with suppress(Superseded):
+                    write()
+            worker.note("over", time.monotonic(), job=worker.job, attempt=number)
+
+
+@dataclass
+class Line:
+    """One job, and the process of its latest attempt."""
+
+    folder: Path
+    url: str
+    house: House
+    job: str
+    number: int = 0
+
+    def follow(self) -> bool:
+        """Gives the next attempt a process of its own, if there is one."""
+        found = alone.launched(self.folder / "launches", self.job)
+        if found is None or found[0] <= self.number:
+            return False
+        self.number, env = found
+        self.house.once(self.name, write_until_refused, self.url, file_of(self.folder, self.name), env, self.number)
+        return True
+
+    @property
+    def name(self) -> str:
+        """Of its process and of its history."""
+        return f"{self.job}-{self.number}"
+
+    def heard(self) -> bool:
+        """On a machine that is very busy a lease of 2 s may run out by itself: whoever comes next is followed."""
+        self.follow()
+        return any(op.what == "save" for op in self.said())
+
+    def over(self, name: str) -> bool:
+        return not self.house.kept[name].process.is_alive()
+
+    def said(self) -> list[Op]:
+        return [op for op in read(self.folder / "history") if op.job == self.job and op.attempt == self.number]
+
+    def stop_and_go(self) -> None:
+        """SIGSTOP until the next attempt has written, then SIGCONT."""
+        stopped = self.name
+        self.house.send(stopped, signal.SIGSTOP)
+        wait_until("its lease has run out and the next one writes", lambda: self.heard() and self.name != stopped)
+        self.house.send(stopped, signal.SIGCONT)
+        wait_until("the stopped one has been refused", lambda: self.over(stopped))
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_what_was_stopped_past_its_lease_writes_nothing(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str
+) -> None:
+    folder = tmp_path
+    listening, url = listen()
+    (folder / "launches").mkdir()
+    environ: dict[str, Any] = {
+        **SETTINGS,
+        "PURL_DATA_DIR": str(folder),
+        "PURL_DATABASE_URL": request.getfixturevalue(f"{database}_url"),
+        "PURL_PUBLIC_URL": url,
+    }
+    house = House(folder / "log")
+    with closing(listening), closing(house), closing(Client(url, History(file_of(folder, "client")))) as client:
+        house.start("service", alone.serve, environ, listening, folder / "points", folder / "launches")
+        wait_for_port(url)
+        line = Line(folder, url, house, client.submit("stopped"))
+        wait_until("it writes", line.heard)
+
+        for _ in range(STOPS):
+            line.stop_and_go()
+
+        client.move(line.job, "cancel")
+        client.wait_for(line.job, "cancelled", seconds=60)
+        ops = read(folder / "history")
+        found = violations(ops, {line.job: client.final(line.job)})
+        job = client.see(line.job)
+
+    tell(f"{database}: {STOPS} stops, {len([op for op in ops if op.what == 'over'])} refused, {len(ops)} writes")
+    assert found == []
+    lost = [attempt for attempt in job["attempts"] if attempt["state"] == AttemptState.LOST]
+    assert len(lost) >= STOPS
