@@ -1,4 +1,4 @@
-"""The short form of each test is part of `make test`; `make chaos` runs a share of the long one: CHAOS=1 is all."""
+"""Each test has a short form, for `make test-long`; `make chaos` runs a share of the long one: CHAOS=1 is all."""
 
 from __future__ import annotations
 

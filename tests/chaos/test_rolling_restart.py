@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.chaos import house
 from tests.chaos.calls import Client, file_of
@@ -16,6 +17,8 @@ from tests.chaos.history import History
 from tests.chaos.house import House, free_port, wait_for_port
 from tests.chaos.proxy import balanced
 from tests.chaos.scale import tell, times
+
+pytestmark = pytest.mark.long
 
 RESTARTS = times(100, short=3)  # of both
 A_SECOND = 20

@@ -22,6 +22,8 @@ from tests.chaos.house import House, listen, wait_for_port
 from tests.chaos.scale import tell, times
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 STOPS = times(100, short=3)  # on each database
 SETTINGS = {
     "PURL_LEASE_SECONDS": "2",
