@@ -123,7 +123,7 @@ def bearer_of(request: Request) -> str | None:
 
 
 def refuse_other_sites(request: Request, *, by_cookie: bool) -> None:
-    """A browser sends a cookie, or reaches this machine, on behalf of any page: it says of which, and no page can lie."""
+    """On behalf of any page a browser sends cookies and reaches this machine. It says of which, and no page can lie."""
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
         ours = site in ("same-origin", "none")

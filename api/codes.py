@@ -8,7 +8,10 @@ CODES: dict[str, tuple[int, str]] = {
     "digest_required": (400, "Repr-Digest is missing or can't be read: send sha-256=:<base64>:"),
     "malformed_json": (400, "the body is not JSON in UTF-8: correct it at the place that is named"),
     "unauthorized": (401, "no key or token, or one that does not work (any more): send Authorization: Bearer"),
-    "cross_site": (403, "a page of another site asks in a browser's name: send it from the service's own, or with a key"),
+    "cross_site": (
+        403,
+        "a page of another site asks: send it from the service's own pages, or with a key",
+    ),
     "forbidden": (403, "the key lacks the scope that is named: ask with one that has it"),
     "no_checkpoint": (404, "the job has not succeeded: look at its state"),
     "no_result": (404, "the job has not succeeded: look at its state"),

@@ -9,6 +9,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from services.settings import Settings
+
 # Requests in flight take milliseconds, streams of events end at once when asked, and only a large download is left.
 SHUTDOWN_SECONDS = 5
 # Longer than clients keep an idle connection (httpx: 5 s), so it is they who close it and never both at once.
@@ -22,6 +24,12 @@ TOO_LARGE = (
     b'{"type":"urn:purl:problem:head_too_large","title":"Head too large","status":431,'
     b'"detail":"the address and headers of a request may have %d bytes: send fewer or shorter ones",'
     b'"code":"head_too_large"}' % MAX_HEAD_BYTES
+)
+
+
+TOO_MANY = (
+    b'{"type":"urn:purl:problem:too_many_connections","title":"Too many connections","status":429,'
+    b'"detail":"as many connections are open as may be: close some, or try again","code":"too_many_connections"}'
 )
 
 
@@ -42,6 +50,11 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # Each costs a file and some kilobytes, also one that never says a word.
+        most: int = self.config.app.state.max_connections  # type: ignore[union-attr]
+        if len(self.connections) > most:
+            self._answer(b"429 Too Many Requests", TOO_MANY)
+            return
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -53,7 +66,7 @@ class Protocol(HttpToolsProtocol):
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse()
+                self._answer(b"431 Request Header Fields Too Large", TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -75,13 +88,14 @@ class Protocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _refuse(self) -> None:
-        head = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
-        self.transport.write(head + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(TOO_LARGE) + TOO_LARGE)
+    def _answer(self, status: bytes, problem: bytes) -> None:
+        head = b"HTTP/1.1 %s\r\ncontent-type: application/problem+json\r\nretry-after: 5\r\n" % status
+        self.transport.write(head + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(problem) + problem)
         self.transport.close()
 
 
-def make_server(app: FastAPI) -> Server:
+def make_server(app: FastAPI, *, max_connections: int = Settings.max_connections) -> Server:
+    app.state.max_connections = max_connections
     config = uvicorn.Config(
         app,
         http=Protocol,

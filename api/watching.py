@@ -90,7 +90,7 @@ class Hub:
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         over: asyncio.Event | None = None,
     ) -> AsyncIterator[bytes]:
-        """Every event behind `after` as it comes, until the job has ended, the server wants to stop, or it is `over`."""
+        """Every event behind `after` as it comes, until the job has ended, the server wants to stop, or it's `over`."""
         with self._watch(job_id) as feed:
             spoke_at = time.monotonic()
             while not self.stopping.is_set() and (over is None or not over.is_set()):

@@ -91,8 +91,8 @@ class Unauthorized(ServiceError):
     def __init__(self) -> None:
         super().__init__(
             "the key or token does not open this",
-            remedy="send `Authorization: Bearer` with a key of this service (PURL_API_KEY, for the client), which may have "
-            "expired or been revoked",
+            remedy="send `Authorization: Bearer` with one that works: a key may have expired or been revoked, and the "
+            "client takes it from PURL_API_KEY",
         )
 
 

@@ -41,6 +41,10 @@ class Caller:
     expires_at: int | None = None
 
 
+OPEN = (
+    "open: whoever uses this machine may do everything; python -m services keys create --name you makes the first key"
+)
+
 # While there are no keys, on an address that only this machine reaches.
 ANYBODY = Caller(tenant=DEFAULT, scopes=frozenset(SCOPES), prefix=None)
 
@@ -56,7 +60,9 @@ def create(
 ) -> tuple[str, ApiKey]:
     """The key itself, which is never seen again, and its row. `key` is one that somebody else has made at random."""
     if SHAPE.fullmatch(tenant) is None:
-        raise InvalidKey("a tenant's name has small letters, digits and hyphens, 63 at most", remedy="choose such a one")
+        raise InvalidKey(
+            "a tenant's name has small letters, digits and hyphens, 63 at most", remedy="choose such a one"
+        )
     if not scopes or not set(scopes) <= set(SCOPES):
         raise InvalidKey("there are no such scopes", remedy=f"choose from {', '.join(SCOPES)}")
     if not 1 <= len(name) <= 100 or not name.isprintable():

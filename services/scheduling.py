@@ -214,7 +214,9 @@ def _line(session: Session, now: int, *, most: Room, without: Collection[str] = 
 
 
 def running_now(session: Session) -> list[Running]:
-    return [Running(takes=takes(row), since=row.since, tenant=row.tenant) for row in session.connection().execute(TAKING)]
+    return [
+        Running(takes=takes(row), since=row.since, tenant=row.tenant) for row in session.connection().execute(TAKING)
+    ]
 
 
 def takes(row: Job | Taking) -> Room:

@@ -44,7 +44,7 @@ OF_AN_ATTEMPT = (LogChunk,)
 # Who looks after the queue, which bytes are stored, which processes have to end: nothing of what anybody sent.
 NOBODYS = (DispatcherRow, StoredBlob, Leftover)
 
-# Of a question whose answer is one for all: whether bytes may go, and how full the service is. A test lists who asks so.
+# Of a question with one answer for all: whether bytes may go, how full the service is. A test lists who asks so.
 EVERYBODYS = {"everybodys": True}
 
 _jobs = Job.__table__.alias("owning_jobs")

@@ -73,7 +73,10 @@ def heartbeat(
     "/events", status_code=204, summary="What happened, in order", openapi_extra=docs.json_request(WorkerEvents)
 )
 def record_events(
-    attempt_id: str, token: TokenDep, batch: Annotated[WorkerEvents, Depends(json_body(WorkerEvents))], db: WholeDatabaseDep
+    attempt_id: str,
+    token: TokenDep,
+    batch: Annotated[WorkerEvents, Depends(json_body(WorkerEvents))],
+    db: WholeDatabaseDep,
 ) -> None:
     """Events that are here already are passed over: sending a batch again is fine."""
     with db.write() as session:

@@ -29,7 +29,9 @@ def get_check(check_id: str, token: TokenDep, db: WholeDatabaseDep) -> CheckBrie
 
 
 @router.get("/weights", summary="The uploaded weights that the spec names", response_class=Response)
-def get_check_weights(check_id: str, token: TokenDep, request: Request, db: WholeDatabaseDep, store: StoreDep) -> Response:
+def get_check_weights(
+    check_id: str, token: TokenDep, request: Request, db: WholeDatabaseDep, store: StoreDep
+) -> Response:
     with db.read() as session:
         chosen = JobSpec.model_validate(checks.authenticate(session, check_id, token).spec).model.weights
         found = weights.find(session, chosen.sha256) if isinstance(chosen, Uploaded) else None

@@ -34,7 +34,9 @@ LastEventId = Annotated[
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
         204: {"description": "a stream of an ended job that has nothing more to say: don't reconnect"},
         **docs.problems(
-            p404=docs.NO_JOB, p422="a parameter is to blame", p429="as many streams are open as may be: too_many_streams"
+            p404=docs.NO_JOB,
+            p422="a parameter is to blame",
+            p429="as many streams are open as may be: too_many_streams",
         ),
     },
 )
