@@ -86,12 +86,13 @@ def serve(db: Database, settings: Settings, environ: Mapping[str, str]) -> None:
         with closing(Stop(int(parent))) as orphaned:
             wait_for(db, orphaned)
     check_schema(db)
-    if keys.is_open(db, settings) and parent is None:
-        print(keys.OPEN, flush=True)
+    is_open = keys.is_open(db, settings)
     store, launcher = open_store(settings), launcher_for(settings, environ)
     listening = listening_socket(settings, environ)
+    if is_open and parent is None:
+        print(keys.OPEN, flush=True)
     settings = replace(settings, public_url=settings.public_url or url_of(listening))
-    server = make_server(create_app(db, settings, store, launcher), max_connections=settings.max_connections)
+    server = make_server(create_app(db, settings, store, launcher))
     if parent is not None:
         watch = (int(parent), server, db, settings)
         threading.Thread(target=drain_when_orphaned, args=watch, name="parent", daemon=True).start()

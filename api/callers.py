@@ -161,6 +161,10 @@ class Streams:
             self._looking = asyncio.create_task(self._look_again_and_again(), name="keys of streams")
         return over
 
+    @property
+    def count(self) -> int:
+        return len(self._open)
+
     def end(self, over: asyncio.Event) -> None:
         self._open.pop(over, None)
 

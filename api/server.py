@@ -9,8 +9,6 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from services.settings import Settings
-
 # Requests in flight take milliseconds, streams of events end at once when asked, and only a large download is left.
 SHUTDOWN_SECONDS = 5
 # Longer than clients keep an idle connection (httpx: 5 s), so it is they who close it and never both at once.
@@ -51,7 +49,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         # Each costs a file and some kilobytes, also one that never says a word.
-        most: int = self.config.app.state.max_connections  # type: ignore[union-attr]
+        most: int = self.config.app.state.parts.settings.max_connections  # type: ignore[union-attr]
         if len(self.connections) > most:
             self._answer(b"429 Too Many Requests", TOO_MANY)
             return
@@ -94,8 +92,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def make_server(app: FastAPI, *, max_connections: int = Settings.max_connections) -> Server:
-    app.state.max_connections = max_connections
+def make_server(app: FastAPI) -> Server:
     config = uvicorn.Config(
         app,
         http=Protocol,

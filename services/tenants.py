@@ -74,14 +74,14 @@ def _criteria(tenant: str) -> tuple[ExecutableOption, ...]:
 
     def of_job(table: type[DeclarativeBase]) -> ExecutableOption:
         owner = exists().where(_jobs.c.id == table.job_id, mine).correlate_except(_jobs)  # type: ignore[attr-defined]
-        return with_loader_criteria(table, owner)
+        return with_loader_criteria(table, owner, include_aliases=True)
 
     def of_attempt(table: type[DeclarativeBase]) -> ExecutableOption:
         owner = exists().where(_attempts.c.id == table.attempt_id, _attempts.c.job_id == _jobs.c.id, mine)  # type: ignore[attr-defined]
-        return with_loader_criteria(table, owner.correlate_except(_attempts, _jobs))
+        return with_loader_criteria(table, owner.correlate_except(_attempts, _jobs), include_aliases=True)
 
     return (
-        *(with_loader_criteria(table, table.tenant == tenant) for table in OWNED),
+        *(with_loader_criteria(table, table.tenant == tenant, include_aliases=True) for table in OWNED),
         *(of_job(table) for table in OF_A_JOB),
         *(of_attempt(table) for table in OF_AN_ATTEMPT),
     )

@@ -20,8 +20,18 @@ from services import attempts, jobs, weights
 from services.artifacts import Blob
 from services.errors import NotFound
 
+
+def _known(attempt_id: str, token: TokenDep, db: WholeDatabaseDep) -> None:
+    """Nobody else's body is read. Whether it still has a say is asked where something is done."""
+    with db.read() as session:
+        attempts.authenticate(session, attempt_id, token, ended_ok=True)
+
+
 router = Router(
-    prefix="/attempts/{attempt_id}", tags=["worker"], responses=docs.problems(p401=docs.NO_TOKEN, p409=docs.STALE)
+    prefix="/attempts/{attempt_id}",
+    tags=["worker"],
+    responses=docs.problems(p401=docs.NO_TOKEN, p409=docs.STALE),
+    dependencies=[Depends(_known)],
 )
 
 # A worker sends a few seconds of its log at a time.

@@ -16,7 +16,19 @@ from purlkit.spec import JobSpec, Uploaded
 from services import checks, weights
 from services.errors import NotFound
 
-router = Router(prefix="/checks/{check_id}", tags=["worker"], responses=docs.problems(p401=docs.NO_TOKEN))
+
+def _known(check_id: str, token: TokenDep, db: WholeDatabaseDep) -> None:
+    """Nobody else's body is read."""
+    with db.read() as session:
+        checks.authenticate(session, check_id, token)
+
+
+router = Router(
+    prefix="/checks/{check_id}",
+    tags=["worker"],
+    responses=docs.problems(p401=docs.NO_TOKEN),
+    dependencies=[Depends(_known)],
+)
 
 
 @router.get("", summary="What is to be checked")
