@@ -81,7 +81,15 @@ async def _whole(request: Request) -> Parts:
 WholeDep = Annotated[Parts, Depends(_whole)]
 
 
-async def caller(request: Request, parts: WholeDep) -> Caller:
+# Says so in the API's document; what is sent is read by api.callers.
+_key = HTTPBearer(auto_error=False, scheme_name="key", description="an API key: python -m services keys create")
+
+
+async def caller(
+    request: Request,
+    parts: WholeDep,
+    _: Annotated[HTTPAuthorizationCredentials | None, Depends(_key)] = None,
+) -> Caller:
     """Whoever asks, if the request is one that the key is for. A route has to do nothing to be guarded so."""
     try:
         found = await parts.callers.of(request)

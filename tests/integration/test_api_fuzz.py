@@ -23,7 +23,7 @@ from sqlalchemy import delete
 
 from api.main import create_app
 from purlkit.results import CheckReport
-from services import checks
+from services import checks, keys
 from services.artifacts import LocalStore
 from services.database import Database
 from services.launch import Handle
@@ -65,7 +65,9 @@ class Answering(FakeLauncher):
 
 
 @pytest.mark.filterwarnings("default")  # what the fuzzer itself warns of is its own affair
-def test_no_request_breaks_the_service_or_is_answered_against_the_document(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", [keys.new_key(), None], ids=["with a key", "without"])
+def test_no_request_breaks_the_service_or_is_answered_against_the_document(tmp_path: Path, key: str | None) -> None:
+    cases = CASES if key else CASES // 5
     # Open to others, because the fuzzer has a name of its own for the service.
     chosen = settings_in(tmp_path, PURL_HOST="0.0.0.0", PURL_PUBLIC_URL="http://127.0.0.1:1")
     sent: Counter[tuple[str, int]] = Counter()
@@ -80,6 +82,11 @@ def test_no_request_breaks_the_service_or_is_answered_against_the_document(tmp_p
                 with db.write() as session:
                     for table in reversed(Base.metadata.sorted_tables):
                         session.execute(delete(table))
+                    if key:
+                        keys.adopt(session, key, name="the fuzzer's")
+
+            def get_call_kwargs(self, case: Any) -> dict[str, Any]:  # noqa: ARG002
+                return {"headers": {"Authorization": f"Bearer {key}"}} if key else {}
 
             def validate_response(self, response: Any, case: Any, **_: Any) -> None:
                 sent[case.operation.label, response.status_code] += 1
@@ -87,7 +94,7 @@ def test_no_request_breaks_the_service_or_is_answered_against_the_document(tmp_p
 
         Machine.run(
             settings=settings(
-                max_examples=CASES // STEPS,
+                max_examples=cases // STEPS,
                 stateful_step_count=STEPS,
                 derandomize="FUZZ_CASES" not in os.environ,
                 database=None,
@@ -98,6 +105,10 @@ def test_no_request_breaks_the_service_or_is_answered_against_the_document(tmp_p
         )
 
     print(*(f"{count:5} {status} {label}" for (label, status), count in sorted(sent.items())), sep="\n")
-    assert sent.total() >= CASES * 0.8
+    assert sent.total() >= cases * 0.8
+    if key is None:
+        open_to_all = {"GET /livez", "GET /readyz"}
+        assert {label for (label, status) in sent if status < 400} <= open_to_all
+        return
     for reached in (("POST /jobs", 202), ("GET /jobs/{job_id}", 200), ("POST /jobs/{job_id}/cancel", 202)):
         assert sent[reached], f"{reached} was never reached"
