@@ -49,7 +49,7 @@ security: $(READY)  ## fuzz the readers of files and the API, and walk 5,000 ste
 
 audit: $(READY)  ## known holes in the pinned packages, and the licences of all of them
 	@$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install -qq pip-audit pip-licenses
-	@$(VENV)/audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip || echo "pip-audit found something, or did not reach its source"
+	@$(VENV)/audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict || echo "pip-audit found something, or did not reach its source"
 	@$(VENV)/audit/bin/pip-licenses --python $(RUN) --from=mixed --order=license
 
 serve: $(READY)  ## the embedded service at http://127.0.0.1:8000

@@ -151,7 +151,7 @@ def strict_json(raw: bytes) -> Any:
         raise _too_deep("") from None
     faults = list(islice(_faults(parsed), MOST_ERRORS))
     if faults:
-        raise Problem(422, "invalid_body", _sentence(faults), errors=faults)
+        raise Problem(422, "invalid_body", sentence(faults), errors=faults)
     return parsed
 
 
@@ -211,7 +211,7 @@ def _of_record(exc: ValidationError, parsed: Any) -> Problem:
             if message not in messages.setdefault(path + below, []):
                 messages[path + below].append(message)
     errors = [FieldError(pointer=at, message=", or ".join(said)) for at, said in islice(messages.items(), MOST_ERRORS)]
-    return Problem(422, "invalid_body", _sentence(errors), errors=errors)
+    return Problem(422, "invalid_body", sentence(errors), errors=errors)
 
 
 def _path(loc: tuple[str | int, ...], parsed: Any, *, missing: bool) -> list[str | int]:
@@ -234,7 +234,7 @@ def _message(kind: str, said: str) -> str:
     return words[:1].lower() + words[1:]
 
 
-def _sentence(errors: list[FieldError]) -> str:
+def sentence(errors: list[FieldError]) -> str:
     """The first few errors as one line for a terminal; all of them are in `errors`."""
     said = "; ".join(f"{error.pointer or 'the body'}: {error.message}" for error in errors[:3])
     return said if len(errors) <= 3 else f"{said}; and {len(errors) - 3} more"

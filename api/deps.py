@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.callers import READING, Callers, Streams, needs, to_the_login
 from api.recall import Recall
 from api.represent import JobsJson
+from api.sweeping import SweepTables
 from api.watching import Hub
 from services.artifacts import Store
 from services.database import Database
@@ -39,6 +40,7 @@ class Parts:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_AT_ONCE))
     jobs_json: JobsJson = field(default_factory=JobsJson)
+    sweep_tables: SweepTables = field(default_factory=SweepTables)
     keys_in_flight: set[tuple[str, str]] = field(default_factory=set)  # of POSTs that have not been answered yet
     callers: Callers = field(init=False)
     streams: Streams = field(init=False)

@@ -13,13 +13,14 @@ from pydantic.json_schema import models_json_schema
 from api import examples
 from api.errors import MEDIA_TYPE, ProblemDocument
 from purlkit.results import CheckReport, Finish, Heartbeat, WorkerEvents
-from purlkit.spec import JobSpec
+from purlkit.spec import JobSpec, SweepSpec
 
 # Every record that api.body parses, and the shape of every refusal.
-_BODIES: list[type[BaseModel]] = [JobSpec, Heartbeat, WorkerEvents, Finish, CheckReport, ProblemDocument]
+_BODIES: list[type[BaseModel]] = [JobSpec, SweepSpec, Heartbeat, WorkerEvents, Finish, CheckReport, ProblemDocument]
 
 TAGS = [
     {"name": "jobs", "description": "Submit a pruning job, watch it, stop it."},
+    {"name": "sweeps", "description": "Many jobs as one request: ablations and seeds."},
     {"name": "results", "description": "What a job leaves: events, episodes, files, the checkpoint."},
     {"name": "weights", "description": "Dense weights of your own, as safetensors."},
     {"name": "catalog", "description": "The names that a spec may use, and what is here."},
@@ -58,6 +59,7 @@ ANY_OTHER: dict[int | str, dict[str, Any]] = {
 }
 
 NO_JOB = "there is no such job"
+NO_SWEEP = "there is no such sweep"
 NO_TOKEN = "no token, or a wrong one"
 STALE = "the attempt is over: attempt_superseded"
 

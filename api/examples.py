@@ -31,9 +31,15 @@ from purlkit.results import (
 from purlkit.spec import JobSpec
 
 LEAST_BODY = {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}
+SWEEP_BODY = {
+    "name": "rewards",
+    "base": LEAST_BODY,
+    "grid": {"search.reward": ["capped", "upside"], "seed": [0, 1]},
+}
 LOG = "2026-11-21 08:00:00,000 purl.attempt INFO phase: search\n"
 
 _JOB, _ATTEMPT = "job_0rx7t2d6cwyqvf06dff6meb3z5", "att_0rx7t2ed0cbyq1w8cf5qg7ahkj"
+_SWEEP = "swp_0rx7t2d6cwyqvf06dff6meb3z5"
 _SHA256 = "b1dc1a1f4e68ac9fd93c25c9a5dbe840bfe4dc535b65018b7fa7a66eb0aa91f3"
 _AT = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 _LAYER = LayerReport(name="stem", kind="Conv2d", shape=(16, 1, 3, 3), weights=144, kept=57, sparsity=0.604, alpha=0.8)
@@ -81,6 +87,7 @@ def _of_jobs(spec: JobSpec) -> dict[str, Any]:
         "id": _JOB,
         "name": None,
         "parent": None,
+        "sweep": None,
         "state": "running",
         "requested": None,
         "phase": "search",
@@ -98,8 +105,21 @@ def _of_jobs(spec: JobSpec) -> dict[str, Any]:
         "last_heartbeat_at": _AT,
         "links": {"self": f"/jobs/{_JOB}", **_LINKS, "layers": None, "checkpoint": None, "report": None},
     }
+    sweep = {
+        "id": _SWEEP,
+        "name": "rewards",
+        "jobs": {"queued": 3, "running": 1},
+        "ended": False,
+        "created_at": _AT,
+        "links": {"self": f"/sweeps/{_SWEEP}", "jobs": f"/jobs?sweep={_SWEEP}"},
+    }
+    row = {"job": _JOB, "state": "running", "progress": 0.38, "result": None, "error": None}
+    row["settings"] = {"search.reward": "capped", "seed": 0}
     return {
         "JobSpec": LEAST_BODY,
+        "SweepSpec": SWEEP_BODY,
+        "SweepSummary": sweep,
+        "SweepView": {**sweep, "spec": SWEEP_BODY, "table": [row]},
         "JobView": job,
         "CheckView": {**dict(_CHECK), "spec": spec, "fingerprint": spec.fingerprint},
         "EventView": {"seq": 7, "type": "episode", "at": _AT, "attempt": _ATTEMPT, "data": _EPISODE},

@@ -24,6 +24,7 @@ from api.routes import (
     metrics,
     recipes,
     report,
+    sweeps,
     weights,
 )
 from services.artifacts import Store
@@ -37,7 +38,7 @@ fields to blame."""
 
 # What needs a key, whatever its routes ask for, and what needs none: who is alive, the manual, the way in, and
 # workers, who show the token of their attempt.
-CALLERS = (jobs, events, artifacts, report, logs, weights, catalog, recipes, metrics, pages)
+CALLERS = (jobs, sweeps, events, artifacts, report, logs, weights, catalog, recipes, metrics, pages)
 OTHERS = (health, manual, login, attempts, checks)
 
 

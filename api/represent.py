@@ -101,6 +101,7 @@ def _job_view(job: tables.Job, tries: Sequence[tables.Attempt], stands: Outlook)
         "id": job.id,
         "name": job.name,
         "parent": job.parent,
+        "sweep": job.sweep_id,
         "state": job.state,
         "requested": job.requested,
         "phase": job.phase,

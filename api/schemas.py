@@ -7,8 +7,19 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from purlkit.results import CheckpointRef, CheckReport, Episode, ErrorReport, LayerReport, Point, Progress, Result
-from purlkit.spec import JobSpec
+from purlkit.results import (
+    Accuracy,
+    CheckpointRef,
+    CheckReport,
+    Episode,
+    ErrorReport,
+    LayerReport,
+    Point,
+    Progress,
+    Result,
+    Winner,
+)
+from purlkit.spec import JobSpec, SweepSpec
 from services.states import AttemptState, JobState
 
 Item = TypeVar("Item")
@@ -80,6 +91,7 @@ class JobView(BaseModel):
     id: str
     name: str | None
     parent: str | None = Field(description="the ended job that this one retries")
+    sweep: str | None = Field(description="the sweep that it is one of")
     state: JobState
     requested: Literal["cancel", "pause"] | None = Field(description="asked for, and not yet done by the attempt")
     phase: str | None
@@ -155,3 +167,54 @@ class LogView(BaseModel):
 
 class FinishView(BaseModel):
     job_state: JobState
+
+
+class SweepOutcome(BaseModel):
+    """What came of one network of a job's race, without its layers."""
+
+    method: str
+    variant: str | None
+    target: float = Field(description="the sparsity asked for")
+    sparsity: float
+    accuracy_pruned: float = Field(description="before fine-tuning, select split")
+    accuracy: float = Field(description="after fine-tuning, test split")
+
+
+class SweepResult(BaseModel):
+    """Of a job that succeeded; `GET /jobs/{id}` has all of it."""
+
+    winner: Stored[Winner]
+    verdict: str
+    targets_met: bool
+    sparsity: float
+    accuracy: Stored[Accuracy]
+    candidates: list[SweepOutcome]
+
+
+class SweepRow(BaseModel):
+    """One job of a sweep, with what sets it apart."""
+
+    job: str
+    settings: dict[str, Any] = Field(description="by the name of a field: its value, or the name of its value")
+    state: JobState
+    progress: float | None = Field(description="from 0 to 1; none before it has begun")
+    result: Stored[SweepResult] | None
+    error: Stored[ErrorReport] | None
+
+
+class SweepSummary(BaseModel):
+    """A sweep in a list."""
+
+    id: str
+    name: str | None
+    jobs: dict[JobState, int] = Field(description="how many of its jobs are in which state")
+    ended: bool = Field(description="whether all of them have ended")
+    created_at: datetime
+    links: dict[str, str]
+
+
+class SweepView(SweepSummary):
+    """A sweep with its table, which fills as its jobs end. A job that was retried is replaced by its retry."""
+
+    spec: Stored[SweepSpec]
+    table: list[SweepRow]

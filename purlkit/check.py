@@ -20,6 +20,7 @@ from purlkit.results import CheckReport, ErrorReport
 from purlkit.spec import JobSpec, Uploaded
 from purlkit.training.data import Images, Splits
 from purlkit.training.evaluate import mode
+from purlkit.training.together import refuse_odd_norms
 from purlkit.zoo import catalog, datasets, models, pretrained
 
 # Dense snapshot, gradients and momentum stand beside the weights while a runner retrains.
@@ -37,6 +38,7 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
         spec = spec.resolve()
         model = _build(spec)
         _prunable(spec, model)
+        _shareable(spec, model)
         counted = operations(model, _an_image(spec, model))
     except PurlError as error:
         return CheckReport(runnable=False, reasons=(_report(error),))
@@ -124,6 +126,11 @@ def _shape(spec: JobSpec) -> catalog.Shape:
 
 def _an_image(spec: JobSpec, model: nn.Module) -> Tensor:
     return torch.zeros(1, *_shape(spec), device=next(model.parameters()).device)
+
+
+def _shareable(spec: JobSpec, model: nn.Module) -> None:
+    if spec.resources.fine_tune_workers > 1:
+        refuse_odd_norms(model)
 
 
 def _mismatch() -> ShapeMismatch:

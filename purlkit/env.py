@@ -40,6 +40,8 @@ class Walk:
     sparsities: tuple[float, ...] = ()
     seconds: float = 0.0
     steps_computed: int = 0
+    kept: tuple[int, ...] = ()  # of a walk at a fixed total: the best allocation measured, and its loss
+    loss: float | None = None
 
     def record(
         self, *, index: int, kind: EpisodeKind, weights_version: int, runner: int = 0, rerun: bool = False
@@ -114,6 +116,7 @@ class PruningEnv(gymnasium.Env[Observation, np.int64]):
         self.search = search
         self.retrain_seed = retrain_seed
         self.may_end_early = True
+        self.incumbent: tuple[int, ...] = ()  # every walk of this kind begins at the network as it came
         self.observation_space, self.action_space = spaces(search, len(self.layers))
         self._subset = subset
         self._reward_images = reward_images

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from purlkit.budget.search import trainings_beside
 from purlkit.ladder import plan
 from purlkit.results import PhaseCost
 from purlkit.spec import JobSpec, TrainHere
@@ -41,6 +42,8 @@ def phase_costs(spec: JobSpec, *, layers: int, splits: dict[str, int], seconds_p
     measured["dense"] = splits["reward"] + splits["select"]
 
     trainings = (search.episodes + search.greedy_episodes) * (layers if search.dense else 1) * searches
+    if search.algorithm == "purl-budget":
+        trainings += trainings_beside(search.greedy_episodes) * searches
     trained["search"] = trainings * search.retrain.epochs * search.retrain.images
     measured["search"] = trainings * splits["reward"]
     trained["search"] += sum(tuning.epochs for tuning in spec.tunings) * epoch
@@ -49,7 +52,7 @@ def phase_costs(spec: JobSpec, *, layers: int, splits: dict[str, int], seconds_p
     trained["policy"] = policies * search.retrain.epochs * search.retrain.images
     measured["policy"] = policies * splits["reward"]
 
-    kinds = ["search", "search", *map(kind_of, spec.baselines)]
+    kinds = ["search"] * (1 if search.algorithm == "purl-budget" else 2) + [*map(kind_of, spec.baselines)]
     ladder = plan(spec.race, kinds, epochs=spec.fine_tune.epochs, images=epoch)
     trained["race"] = points * (ladder.images + spec.fine_tune.epochs * epoch)
     measured["race"] = points * sum(rung.field for rung in ladder.rungs) * splits["select"]

@@ -10,6 +10,7 @@ from purlkit.verdict import Choice, Contender, Paired
 
 NAMES = {
     "purl": "PuRL",
+    "purl-budget": "PuRL at a fixed budget",
     "uniform": "uniform pruning",
     "global": "global magnitude",
     "global-mt": "global magnitude with a minimum threshold",

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-KINDS = {"purl": "search", "random": "random"}
+KINDS = {"purl": "search", "purl-budget": "search", "random": "random"}
 Z_95 = 1.959964
 # What counts as the same sparsity, in shares of all prunable weights; and as the same multiply-adds, of theirs.
 SPARSITY_TOLERANCE = 0.001

@@ -1,4 +1,4 @@
-"""The server's own commands: `python -m services` serves; migrate, bucket, sweep, check and keys are what they say."""
+"""The server's own commands: `python -m services` serves; migrate, bucket, clean, check and keys are what they say."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from purlkit.errors import PurlError
 from services import key_commands, keys, logs, secret_files, selfcheck, supervisor
 from services.artifacts import bucket, open_store
+from services.cleaning import clean
 from services.database import Database, check_schema, unusable, upgrade
 from services.settings import S3Location, Settings
-from services.sweep import sweep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,15 +77,15 @@ def make_bucket(settings: Settings) -> int:
     return 0
 
 
-def sweep_now(settings: Settings) -> int:
+def clean_now(settings: Settings) -> int:
     """Beside a running service or without one; what is younger than the grace stays in any case."""
     with closing(Database.open(settings.database_url)) as db:
         check_schema(db)
-        print(f"swept: {sweep(db, open_store(settings), settings)}")
+        print(f"cleaned: {clean(db, open_store(settings), settings)}")
     return 0
 
 
-COMMANDS = {"serve": serve, "migrate": migrate, "bucket": make_bucket, "sweep": sweep_now}
+COMMANDS = {"serve": serve, "migrate": migrate, "bucket": make_bucket, "clean": clean_now}
 
 
 def _prepare_database(url: str) -> None:

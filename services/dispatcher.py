@@ -19,6 +19,7 @@ from purlkit.errors import PurlError
 from services import attempts, logs, metrics, scheduling
 from services.artifacts import Store, open_store
 from services.attempts.endings import Cause
+from services.cleaning import Cleaner
 from services.database import Database, clock
 from services.ending import Ender
 from services.errors import BadSetting
@@ -28,7 +29,6 @@ from services.patience import noting, pause, tell, wait_for
 from services.settings import Settings
 from services.starting import Starter
 from services.stopping import PARENT_FD, Stop
-from services.sweep import Sweeper
 from services.telling import Pulse, telling
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Dispatcher:
         self._has: Capacity | None = None  # what the place was found to have
         self._starter = Starter(db, settings, launcher, place=place, worker=worker)
         self._ender = Ender(db, settings, launcher, store, place=place, linger_seconds=linger_seconds)
-        self._sweeper = Sweeper(db, store, settings)
+        self._cleaner = Cleaner(db, store, settings)
         self.pulse = Pulse()
 
     def run(self, stop: Stop) -> bool:
@@ -97,7 +97,7 @@ class Dispatcher:
         self._ender.clear_up(errors)
         with noting(errors):
             self._starter.fill(self._has)
-        self._sweeper.now_and_then()
+        self._cleaner.now_and_then()
         if errors:
             raise ExceptionGroup("a pass of the dispatcher failed in part", errors)
 

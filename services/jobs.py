@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -20,7 +20,7 @@ from services.ids import is_id, new_id
 from services.moves import CANCELLED, end_attempt, live_attempt, lock, move_job
 from services.quotas import Quotas
 from services.states import AttemptState, JobState
-from services.tables import Artifact, Attempt, IdempotencyKey, Job, JobLabel, Leftover, SavedBlob
+from services.tables import Artifact, Attempt, IdempotencyKey, Job, JobLabel, Json, Leftover, SavedBlob, Sweep
 from services.tenants import tenant_of
 
 HOUR_MS = 3_600_000
@@ -32,6 +32,14 @@ class Submitted:
     replayed: bool  # the key was known: nothing new was made
 
 
+@dataclass(frozen=True)
+class Member:
+    """Of which sweep a job is, and what sets it apart from the others there."""
+
+    sweep_id: str
+    point: Json
+
+
 def submit(
     session: Session,
     spec: JobSpec,
@@ -41,12 +49,13 @@ def submit(
     keep_hours: float = 24.0,
     limits: Quotas = quotas.NONE,
     parent: str | None = None,
+    member: Member | None = None,
 ) -> Submitted:
     """A new job in the queue, or the one that this key made before. Key and job are written together or not at all."""
     spec = spec.resolve()
     if key is None:
         quotas.check(session, limits)
-        return Submitted(job=_insert(session, spec, parent), replayed=False)
+        return Submitted(job=_insert(session, spec, parent, member), replayed=False)
     body_sha256 = body_sha256 or hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
     earlier = _made_before(session, key, body_sha256)
     if earlier is not None:
@@ -54,7 +63,7 @@ def submit(
     quotas.check(session, limits)
     try:
         with session.begin_nested():
-            job = _insert(session, spec, parent)
+            job = _insert(session, spec, parent, member)
             expires_at = job.created_at + round(keep_hours * HOUR_MS)
             session.add(
                 IdempotencyKey(
@@ -102,6 +111,8 @@ def retry(
         keep_hours=keep_hours,
         limits=limits,
         parent=job_id,
+        # It takes the ended one's place in the table.
+        member=Member(ended.sweep_id, ended.sweep_point or {}) if ended.sweep_id else None,
     )
 
 
@@ -165,10 +176,13 @@ def delete(session: Session, job_id: str) -> list[str]:
     session.flush()
     session.delete(job)
     session.flush()
+    if job.sweep_id is not None:
+        others = exists().where(Job.sweep_id == job.sweep_id)
+        session.execute(sql_delete(Sweep).where(Sweep.id == job.sweep_id, ~others))
     return sorted(set(named))
 
 
-def _insert(session: Session, spec: JobSpec, parent: str | None) -> Job:
+def _insert(session: Session, spec: JobSpec, parent: str | None, member: Member | None) -> Job:
     if not weights.hold(session, spec):
         raise MissingWeights("these weights are not here", at="/model/weights/sha256", remedy="POST /weights first")
     now = clock(session)
@@ -180,6 +194,8 @@ def _insert(session: Session, spec: JobSpec, parent: str | None) -> Job:
         spec=spec.model_dump(mode="json"),
         model=spec.model.name,
         parent=parent,
+        sweep_id=member and member.sweep_id,
+        sweep_point=member and member.point,
         fingerprint=spec.fingerprint,
         priority=spec.priority,
         timeout_seconds=spec.timeout_seconds,

@@ -15,7 +15,7 @@ class ApiKey(Base):
     tenant: Mapped[str] = mapped_column(String(63))
     name: Mapped[str] = mapped_column(String(100))
     scopes: Mapped[str] = mapped_column(String(100))  # words with a blank between them
-    sha256: Mapped[str] = mapped_column(String(64))
+    key_sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[int]
     expires_at: Mapped[int | None]
     last_used_at: Mapped[int | None]  # to the minute

@@ -74,7 +74,7 @@ def create(
         tenant=tenant,
         name=name,
         scopes=" ".join(one for one in SCOPES if one in scopes),
-        sha256=digest(key),
+        key_sha256=digest(key),
         created_at=now,
         expires_at=None if days is None else now + round(days * DAY_MS),
     )
@@ -100,7 +100,7 @@ def adopt(session: Session, key: str, *, name: str, tenant: str = DEFAULT, scope
     known = session.get(ApiKey, prefix_of(key))
     if known is None:
         create(session, name=name, tenant=tenant, scopes=scopes, key=key)
-    elif not opens(key, known.sha256) or known.revoked_at is not None:
+    elif not opens(key, known.key_sha256) or known.revoked_at is not None:
         raise InvalidKey("another key has this prefix, or this one was revoked", remedy="make a new one")
     return known is None
 
@@ -109,7 +109,7 @@ def find(session: Session, key: str) -> Caller | None:
     """Whom this key makes its bearer, if it still works."""
     shape = _SHAPE.fullmatch(key)
     row = session.get(ApiKey, shape[1], populate_existing=True) if shape else None
-    if row is None or not opens(key, row.sha256) or not _works(row, clock(session)):
+    if row is None or not opens(key, row.key_sha256) or not _works(row, clock(session)):
         return None
     return Caller(
         tenant=row.tenant,

@@ -24,6 +24,7 @@ class Filter:
 
     state: JobState | None = None
     model: str | None = None
+    sweep: str | None = None
     labels: tuple[tuple[str, str], ...] = ()  # of key and value
     search: str | None = None  # a part of the name, or the beginning of the id; no index helps with the first
     created_after: int | None = None
@@ -67,6 +68,8 @@ def query(chosen: Filter, *, limit: int, after: str | None) -> Select[str, int, 
         found = found.where(Job.state == chosen.state)
     if chosen.model is not None:
         found = found.where(Job.model == chosen.model)
+    if chosen.sweep is not None:
+        found = found.where(Job.sweep_id == chosen.sweep)
     if chosen.search is not None:
         named = Job.name.icontains(chosen.search, autoescape=True)
         found = found.where(or_(named, Job.id.startswith(chosen.search, autoescape=True)))

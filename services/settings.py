@@ -57,8 +57,8 @@ class Settings:
     max_body_bytes: int = 2**20
     max_upload_bytes: int = 2 * 2**30
     min_free_bytes: int = 256 * 2**20  # with less room on a disk nothing new is taken in
-    sweep_seconds: float = 3600.0  # between two sweeps of the dispatcher
-    sweep_grace_seconds: float = 3600.0  # what nobody names is left alone for so long
+    clean_seconds: float = 3600.0  # between two cleanings by the dispatcher
+    clean_grace_seconds: float = 3600.0  # what nobody names is left alone for so long
     keep_days: float = 0.0  # ended jobs are deleted after so long; 0: never
     keep_weights_days: float = 30.0  # uploads that no job names are deleted after so long; 0: never
     max_queued: int = 10_000  # jobs that may wait
@@ -106,8 +106,8 @@ class Settings:
             max_body_bytes=read("PURL_MAX_BODY_BYTES", cls.max_body_bytes, _whole(1024, 2**40)),
             max_upload_bytes=read("PURL_MAX_UPLOAD_BYTES", cls.max_upload_bytes, _whole(1024, 2**50)),
             min_free_bytes=read("PURL_MIN_FREE_BYTES", cls.min_free_bytes, _whole(0, 2**60)),
-            sweep_seconds=read("PURL_SWEEP_SECONDS", cls.sweep_seconds, _seconds),
-            sweep_grace_seconds=read("PURL_SWEEP_GRACE_SECONDS", cls.sweep_grace_seconds, _seconds),
+            clean_seconds=read("PURL_CLEAN_SECONDS", cls.clean_seconds, _seconds),
+            clean_grace_seconds=read("PURL_CLEAN_GRACE_SECONDS", cls.clean_grace_seconds, _seconds),
             keep_days=read("PURL_KEEP_DAYS", cls.keep_days, _days),
             keep_weights_days=read("PURL_KEEP_WEIGHTS_DAYS", cls.keep_weights_days, _days),
             max_queued=read("PURL_MAX_QUEUED", cls.max_queued, _whole(1, 10**9)),

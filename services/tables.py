@@ -2,54 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Any, ClassVar
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    Enum,
-    ForeignKey,
-    Index,
-    LargeBinary,
-    MetaData,
-    String,
-    Text,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
+from services.columns import JSON_OR_NULL
+from services.columns import Base as Base
+from services.columns import Json as Json
 from services.states import AttemptState, JobState
-
-Json = dict[str, Any]
-
-# SQL's NULL, rather than the JSON document `null`: "has a result" is then one question.
-_JSON = JSON(none_as_null=True)
-
-
-def _words(kind: type[StrEnum]) -> Enum:
-    """A state as its word. A plain string in the database, so that a new state needs no change of a type there."""
-    return Enum(kind, native_enum=False, length=16, values_callable=lambda states: [state.value for state in states])
-
-
-class Base(DeclarativeBase):
-    # Every constraint has a name, or a later migration could not change it on SQLite.
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar = {
-        int: BigInteger,
-        Json: _JSON,
-        JobState: _words(JobState),
-        AttemptState: _words(AttemptState),
-    }
 
 
 class Job(Base):
@@ -66,6 +25,7 @@ class Job(Base):
         Index("ix_jobs_tenant_id", "tenant", "id"),
         Index("ix_jobs_tenant_state_id", "tenant", "state", "id"),
         Index("ix_jobs_tenant_model_id", "tenant", "model", "id"),
+        Index("ix_jobs_sweep_id_id", "sweep_id", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -77,6 +37,8 @@ class Job(Base):
     spec: Mapped[Json]
     model: Mapped[str] = mapped_column(String(100))  # its name, out of the spec
     parent: Mapped[str | None] = mapped_column(String(40))  # the job that this one retries; it may be deleted by now
+    sweep_id: Mapped[str | None] = mapped_column(String(40))
+    sweep_point: Mapped[Json | None]  # what sets the job apart from the others of its sweep
     fingerprint: Mapped[str] = mapped_column(String(64), index=True)
     priority: Mapped[int]
     timeout_seconds: Mapped[float | None]
@@ -98,6 +60,19 @@ class Job(Base):
 
     # Two writers that read the same version can't both win, whatever the database's locks allow.
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012, SQLAlchemy declares it an instance's
+
+
+class Sweep(Base):
+    """Many jobs that one request made. It goes with the last of them."""
+
+    __tablename__ = "sweeps"
+    __table_args__ = (Index("ix_sweeps_tenant_id", "tenant", "id"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(63))
+    name: Mapped[str | None] = mapped_column(Text)
+    spec: Mapped[Json]
+    created_at: Mapped[int]
 
 
 class JobLabel(Base):
@@ -148,7 +123,7 @@ class Attempt(Base):
     stall_seconds: Mapped[float]
     counter: Mapped[int | None]
     counter_moved_at: Mapped[int | None]
-    pace: Mapped[list[float] | None] = mapped_column(_JSON)  # seconds of each of its latest steps in this phase
+    pace: Mapped[list[float] | None] = mapped_column(JSON_OR_NULL)  # seconds of each of its latest steps in this phase
     draining: Mapped[bool] = mapped_column(default=False)
     saved: Mapped[bool] = mapped_column(default=False)  # whether it got further than the attempt before it
     next_seq: Mapped[int] = mapped_column(default=0)  # of its own events

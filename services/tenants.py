@@ -29,6 +29,7 @@ from services.tables import (
     LogChunk,
     SavedBlob,
     StoredBlob,
+    Sweep,
     UploadedWeights,
 )
 
@@ -38,7 +39,7 @@ DEFAULT = "default"
 SHAPE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 # Every table is in one of these; a test finds one that is not.
-OWNED = (Job, UploadedWeights, Check, IdempotencyKey, ApiKey)
+OWNED = (Job, Sweep, UploadedWeights, Check, IdempotencyKey, ApiKey)
 OF_A_JOB = (JobLabel, Attempt, Event, EpisodeRow, Artifact, SavedBlob)
 OF_AN_ATTEMPT = (LogChunk,)
 # Who looks after the queue, which bytes are stored, which processes have to end: nothing of what anybody sent.

@@ -1,7 +1,7 @@
 """Uploaded weights: content-addressed, so that the same file twice is one row of each tenant that has sent it, and
 removed when no job needs them.
 
-Somebody may submit a job for weights just as the sweeper comes for them. The row of their bytes decides: whoever names
+Somebody may submit a job for weights just as the cleaner comes for them. The row of their bytes decides: whoever names
 them moves it in the same transaction, and whoever forgets them holds it. One of the two sees what the other did.
 """
 

@@ -1,6 +1,6 @@
 """A stand-in for the walk whose best policy is known: no training, so that tests of the search take seconds.
 
-It has what the search asks of a PruningEnv: `walk`, `layers`, `retrain_seed`, `may_end_early`.
+It has what the search asks of a PruningEnv: `walk`, `layers`, `retrain_seed`, `may_end_early`, `incumbent`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class LandscapeEnv(gymnasium.Env[Any, Any]):
         self.layers = [SimpleNamespace(name=f"layer{i}") for i in range(landscape.layers)]
         self.retrain_seed = 0
         self.may_end_early = True
+        self.incumbent: tuple[int, ...] = ()
         self.walk = Walk()
         self.observation_space = gymnasium.spaces.Box(0, 1, (2 * landscape.layers,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(landscape.actions)

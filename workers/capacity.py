@@ -85,7 +85,7 @@ def refuse_what_never_fits(resources: Resources, nodes: Sequence[Node], *, at_le
     if room < at_least:
         raise NotEnoughResources(
             f"{where} holds {room} runners of this size, not {at_least}",
-            at="/resources/env_runners",
+            at=f"/resources/{'env_runners' if at_least <= resources.env_runners else 'fine_tune_workers'}",
             remedy=f"ask for at most {room}, for less CPU or GPU each, or add nodes",
         )
 

@@ -69,7 +69,7 @@ def with_resources(report: CheckReport, spec: JobSpec, ray_address: str) -> Chec
 
     cluster.quiet()
     try:
-        capacity.check(spec.resources, ray_address=ray_address, at_least=spec.resources.env_runners)
+        capacity.check(spec.resources, ray_address=ray_address, at_least=spec.resources.processes)
     except PurlError as error:
         reason = ErrorReport(code=error.code, message=str(error), at=error.at)
         return report.model_copy(update={"runnable": False, "reasons": (*report.reasons, reason)})

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ray
 import torch
 from torch import nn
 
 from purlkit import checkpoint
+from purlkit.errors import Diverged
 from purlkit.pruning.cost import weight_uses
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
+from purlkit.pruning.masks import Mask
 from purlkit.seeds import derive
-from purlkit.spec import TrainHere, Uploaded
+from purlkit.spec import FineTune, TrainHere, Training, Uploaded
 from purlkit.training.data import Splits
 from purlkit.training.evaluate import accuracy
 from purlkit.training.loop import train
+from purlkit.training.paused import Paused
 from purlkit.zoo import models, pretrained
+from workers import cluster
 from workers.attempt import Attempt
+from workers.pulse import Pulse
+from workers.race import Track
+from workers.tuning import Entrant, Leg, Run
 
 SAVED = "dense"
+ON_THE_WAY = "dense-training"
+SAVE_SECONDS = 60.0
+RATE = "/model/weights/train/learning_rate"
 
 
 @dataclass(frozen=True)
@@ -76,11 +88,56 @@ def _train(job: Attempt, model: nn.Module, splits: Splits) -> None:
         job.link.tick()
         job.link.check()
 
-    train(
-        model,
-        splits.train,
-        weights.train,
-        seed=derive(job.spec.seed, "dense"),
-        on_batch=step_done,
-        at="/model/weights/train/learning_rate",
-    )
+    if job.spec.resources.fine_tune_workers > 1:
+        _train_together(job, model, weights.train)
+        return
+    content = job.saved(ON_THE_WAY)
+    run = Run.from_bytes(content) if content is not None else None
+    if run is not None:
+        checkpoint.load_into(model, run.tensors)
+    paused = Paused(run.epochs, run.paused) if run is not None else None
+    began = time.monotonic()
+
+    def due() -> bool:
+        return time.monotonic() - began > SAVE_SECONDS
+
+    while True:
+        began = time.monotonic()
+        paused = train(
+            model,
+            splits.train,
+            weights.train,
+            seed=derive(job.spec.seed, "dense"),
+            on_batch=step_done,
+            at=RATE,
+            paused=paused,
+            stop=lambda _: due(),
+            pause_when=due,
+        )
+        if paused is None:
+            return
+        so_far = Run(paused.epochs, checkpoint.tensors_of(model), 0.0, paused=paused.tensors)
+        job.link.save(ON_THE_WAY, so_far.to_bytes())
+
+
+def _train_together(job: Attempt, model: nn.Module, training: Training) -> None:
+    """As the race fine-tunes by several workers, with a mask that keeps everything."""
+    with cluster.connected(job.ray_address, job.scratch, on_wait=job.link.check):
+        pulse = Pulse(already=job.link.counter)
+        track = Track(
+            spec=job.spec,
+            dense=ray.put(checkpoint.tensors_of(model)),
+            datasets_dir=job.datasets_dir,
+            pulse=pulse.actor,
+            saved=job.saved,
+            save=job.link.save,
+            on_wait=lambda: job.alive(pulse.read()),
+        )
+        keep = Mask({layer.name: torch.ones(layer.weight.shape, dtype=torch.bool) for layer in prunable_layers(model)})
+        as_it_is = FineTune.model_validate(training.model_dump())
+        seed = derive(job.spec.seed, "dense")
+        leg = Leg(ON_THE_WAY, Entrant("dense", None, keep), as_it_is, seed, training.epochs, at=RATE)
+        [run] = track.run([leg])
+    if run.diverged is not None:
+        raise Diverged(run.diverged, at=RATE)
+    checkpoint.load_into(model, run.tensors)

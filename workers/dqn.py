@@ -22,6 +22,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
+from purlkit.agent.incumbent import incumbent
 from purlkit.agent.replay import Replay
 from purlkit.agent.schedule import Schedule
 from purlkit.errors import EnvironmentFailed, OutOfMemory
@@ -113,6 +114,7 @@ class PurlDQN(DQN):  # type: ignore[misc]
                 version=version,
                 weights=self.learnt.policies[version],
                 rerun=rerun,
+                incumbent=incumbent(self.learnt.episodes[:version]),
             )
             self.runners.play(runner, task)
 
@@ -246,4 +248,5 @@ class PurlDQN(DQN):  # type: ignore[misc]
             steps_before=0,
             version=version,
             weights=self.learnt.policies[version],
+            incumbent=incumbent(self.learnt.episodes),
         )

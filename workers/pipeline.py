@@ -13,13 +13,14 @@ import ray
 
 from purlkit.agent.relabel import relabelled
 from purlkit.agent.replay import Step
+from purlkit.budget.allocation import Allocation
 from purlkit.check import check
 from purlkit.errors import Diverged, Impossible
 from purlkit.results import Episode, Finish, Phase
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
 from purlkit.zoo import datasets
-from workers import candidates, capacity, cluster, publish, randomly, stages
+from workers import budget, candidates, capacity, cluster, publish, randomly, stages
 from workers.attempt import Attempt
 from workers.dense import Dense, dense_baseline, uploaded_weights
 from workers.outcome import LastLook, checked
@@ -50,7 +51,7 @@ def prune(job: Attempt) -> Finish:
         reason = report.reasons[0]
         raise Impossible(code=reason.code, message=reason.message, at=reason.at)
     # A later attempt makes do with what the cluster still has.
-    at_least = spec.resources.env_runners if job.brief.number == 1 else 1
+    at_least = spec.resources.processes if job.brief.number == 1 else 1
     capacity.check(spec.resources, ray_address=job.ray_address, at_least=at_least, on_wait=job.link.check)
 
     job.enter(Phase.DENSE)
@@ -100,17 +101,20 @@ def _reach(
 
     job.enter(Phase.POLICY, stage.point)
     track = _track(job, dense, stage, pulse)
-    mean = candidates.mean_policy(stage, found, dense.uses)
-    best = candidates.best_episode(stage, found, dense.uses)
+    if stage.spec.search.algorithm == "purl-budget":
+        own = [budget.best_allocation(track, dense, budget.scouting(track, stage.seed), found, stage.seed)]
+    else:
+        best = candidates.best_episode(stage, found, dense.uses)
+        own = [candidates.mean_policy(stage, found, dense.uses), *([best] if best else [])]
     rivals = [
         randomly.best_of_random(track, dense) if name == "random" else candidates.naive(name, stage.spec, dense)
         for name in stage.spec.baselines
     ]
-    entrants = [mean, *([best] if best else []), *rivals]
+    entrants = [*own, *rivals]
 
     job.enter(Phase.RACE, stage.point)
     outcome = race(track, entrants, images=epoch_images, on_rung=_teller(job, stage))
-    return Reached(outcome, tuple(episodes), stage.seconds + found.seconds, mean.images)
+    return Reached(outcome, tuple(episodes), stage.seconds + found.seconds, own[0].images)
 
 
 def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequence[Episode]) -> Found:
@@ -118,6 +122,11 @@ def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequ
     if (finished := job.saved(over)) is not None:
         return Found.from_bytes(finished)
     target = target_accuracy(job.spec, dense.reward_accuracy)
+    memory = _memory(stage, before, target)
+    origin: Allocation = ()
+    if stage.spec.search.algorithm == "purl-budget":
+        known = budget.scouting(_track(job, dense, stage, pulse), stage.seed)
+        memory, origin = known.memory, known.scouted.origin
     found = search(
         stage,
         target_accuracy=target,
@@ -129,7 +138,8 @@ def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequ
             on_state=lambda state: job.link.save(going_on, state),
             on_wait=lambda: job.alive(pulse.read()),
         ),
-        memory=_memory(stage, before, target),
+        memory=memory,
+        origin=origin,
     )
     job.link.save(over, found.to_bytes())
     return found

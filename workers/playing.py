@@ -28,6 +28,7 @@ class PlayEpisode:
     version: int
     weights: Weights
     rerun: bool = False
+    incumbent: tuple[int, ...] = ()  # where a walk at a fixed total begins
 
     def __call__(self, runner: Any) -> Played | Failed:
         env = runner.env.unwrapped.envs[0].unwrapped
@@ -37,6 +38,7 @@ class PlayEpisode:
             runner._seed = self.seed
             env.retrain_seed = self.retrain_seed
             env.may_end_early = self.kind == "search"
+            env.incumbent = self.incumbent
             random.seed(self.seed)
             np.random.seed(self.seed % 2**32)
             torch.manual_seed(self.seed)

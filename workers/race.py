@@ -19,6 +19,7 @@ from purlkit.ladder import Plan, Standing, going_on, plan
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
 from purlkit.verdict import Choice, Contender, Paired, choose, kind_of, paired_lead
+from workers.crew import Crew
 from workers.tuning import Entrant, Leg, Run, fine_tune
 
 POLL_SECONDS = 0.5
@@ -41,6 +42,8 @@ class Track:
 
     def run(self, legs: Sequence[Leg]) -> list[Run]:
         """All of them to where they are to get, from what an earlier attempt saved or from their beginning."""
+        if self.spec.resources.fine_tune_workers > 1:
+            return self._run_together(legs)
         by_name = {leg.name: leg for leg in legs}
         runs = {name: self._standing(leg) for name, leg in by_name.items()}
         running = {self._start(leg, runs[name]): leg for name, leg in by_name.items() if not _there(leg, runs[name])}
@@ -54,6 +57,18 @@ class Track:
                 if not _there(leg, run):
                     running[self._start(leg, run)] = leg
         return [run for leg in legs if (run := runs[leg.name]) is not None]
+
+    def _run_together(self, legs: Sequence[Leg]) -> list[Run]:
+        """One after the other, each by all workers."""
+        runs: dict[str, Run] = {}
+        with Crew(self.spec, self.on_wait) as crew:
+            for leg in {leg.name: leg for leg in legs}.values():
+                run = self._standing(leg)
+                while run is None or not _there(leg, run):
+                    run = crew.tune(replace(leg, run=run), self.dense, self.datasets_dir, self.pulse)
+                    self.save(leg.name, run.to_bytes())
+                runs[leg.name] = run
+        return [runs[leg.name] for leg in legs]
 
     def _standing(self, leg: Leg) -> Run | None:
         content = self.saved(leg.name)

@@ -22,7 +22,7 @@ from purlkit.baselines.scoring import by_reward_split
 from purlkit.pruning.cost import weight_uses
 from purlkit.pruning.layers import prunable_layers
 from purlkit.seeds import derive
-from purlkit.spec import JobSpec
+from purlkit.spec import DEVIATIONS, JobSpec
 from purlkit.zoo import datasets, models
 from workers.candidates import flops_of, policy_at
 from workers.dense import Dense
@@ -62,7 +62,8 @@ def scores_of(
 
 def best_of_random(track: Track, dense: Dense) -> Entrant:
     spec, search = track.spec, track.spec.search
-    policies = list(draw(search.alphas, len(dense.layers), search.episodes, derive(spec.seed, "random")))
+    grid = search.alphas if search.algorithm == "purl" else DEVIATIONS  # the other's are factors
+    policies = list(draw(grid, len(dense.layers), search.episodes, derive(spec.seed, "random")))
     scores = _scores(track, policies)
     best = max(range(len(policies)), key=lambda index: (scores[index][0], -index))
     policy = policy_at(spec, dense.layers, dense.uses, policies[best], spec.target)

@@ -15,9 +15,13 @@ import ray
 import torch
 from ray.tune.registry import register_env
 
-from purlkit import checkpoint
+from purlkit import checkpoint, env
 from purlkit.agent.replay import Step
-from purlkit.env import PruningEnv, spaces
+from purlkit.budget import env as budget_env
+from purlkit.budget.allocation import Allocation
+from purlkit.budget.env import BudgetEnv
+from purlkit.budget.yardstick import entries_in
+from purlkit.env import PruningEnv
 from purlkit.pruning.masks import Mask
 from purlkit.results import Episode
 from purlkit.spec import JobSpec, Search
@@ -33,11 +37,11 @@ ENV_NAME = "purl-walk"
 TICK_SECONDS = 5.0  # between two signs of life in the middle of a step; runners are given minutes
 
 
-class WatchedEnv(PruningEnv):
-    """The walk, with every finished step counted where the driver can see it, and signs of life in between."""
+class Watched(gymnasium.Env[Any, Any]):
+    """A walk with every finished step counted where the driver can see it, and signs of life in between."""
 
     def __init__(self, *, pulse: Any, runner: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs, on_batch=self._tick_now_and_then)
+        super().__init__(**kwargs, on_batch=self._tick_now_and_then)  # type: ignore[call-arg]  # the walk's own
         self._pulse = pulse
         self._runner = runner
         self._ticked_at = time.monotonic()
@@ -56,13 +60,22 @@ class WatchedEnv(PruningEnv):
             self._tick()
 
 
+class WatchedWalk(Watched, PruningEnv):
+    pass
+
+
+class WatchedBudget(Watched, BudgetEnv):
+    pass
+
+
 class OnlySpaces(gymnasium.Env[Any, Any]):
     """What RLlib's own runner in the driver has instead of a model: nothing is ever played there."""
 
     metadata = {"render_modes": []}  # noqa: RUF012 - gymnasium declares it so
 
     def __init__(self, search: Search, layers: int) -> None:
-        self.observation_space, self.action_space = spaces(search, layers)
+        of = env.spaces if search.algorithm == "purl" else budget_env.spaces
+        self.observation_space, self.action_space = of(search, layers)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed, options=options)
@@ -85,20 +98,21 @@ def make_env(config: Any) -> gymnasium.Env[Any, Any]:
     model = models.build_for(spec).to(device)
     tensors, keep = ray.get(config["start"])
     checkpoint.load_into(model, tensors)
-    return WatchedEnv(
-        pulse=config["pulse"],
-        runner=config.worker_index,
-        model=model,
-        subset=subset(splits.train, search.retrain.images, spec.seed),
-        reward_images=splits.reward,
-        search=search,
-        target_accuracy=config["target_accuracy"],
-        target_sparsity=config["target_sparsity"],
-        goal=spec.goal,
-        mask=Mask(keep),
-        retrain_seed=0,  # every episode brings its own
-        cache_bytes=spec.resources.cache_bytes,
-    )
+    common = {
+        "pulse": config["pulse"],
+        "runner": config.worker_index,
+        "model": model,
+        "subset": subset(splits.train, search.retrain.images, spec.seed),
+        "reward_images": splits.reward,
+        "search": search,
+        "target_sparsity": config["target_sparsity"],
+        "mask": Mask(keep),
+        "retrain_seed": 0,  # every episode brings its own
+    }
+    cache = spec.resources.cache_bytes
+    if search.algorithm == "purl-budget":
+        return WatchedBudget(**common, origin=config["origin"], remembered=entries_in(cache, config["layers"]))
+    return WatchedWalk(**common, target_accuracy=config["target_accuracy"], goal=spec.goal, cache_bytes=cache)
 
 
 def keep_to_share(gpus: float) -> None:
@@ -154,14 +168,15 @@ def search(
     pulse: Pulse,
     hooks: Hooks,
     memory: Sequence[Step] = (),
+    origin: Allocation = (),
 ) -> Found:
     """Plays the asked-for episodes, from where an earlier attempt left off, then lets the trained policy play.
 
-    `memory` is what the replay holds at the beginning.
+    `memory` is what the replay holds at the beginning; `origin` is where purl-budget begins.
     """
     register_env(ENV_NAME, make_env)
     spec = stage.spec
-    algorithm = _build(stage, pulse, target_accuracy, datasets_dir)
+    algorithm = _build(stage, pulse, target_accuracy, datasets_dir, origin)
     try:
         for step in memory:
             algorithm.replay.add(step)
@@ -182,7 +197,7 @@ def search(
         algorithm.stop()
 
 
-def _build(stage: Stage, pulse: Pulse, target_accuracy: float, datasets_dir: Path) -> PurlDQN:
+def _build(stage: Stage, pulse: Pulse, target_accuracy: float, datasets_dir: Path, origin: Allocation) -> PurlDQN:
     spec, search, layers = stage.spec, stage.spec.search, len(stage.mask.keep)
     env_config = {
         "spec": spec.model_dump_json(),
@@ -190,6 +205,7 @@ def _build(stage: Stage, pulse: Pulse, target_accuracy: float, datasets_dir: Pat
         "datasets": str(datasets_dir),
         "target_accuracy": target_accuracy,
         "target_sparsity": stage.target,
+        "origin": origin,
         "pulse": pulse.actor,
         "agent": search.agent.model_dump(),
         "seed": stage.seed,

@@ -22,10 +22,13 @@ from purlkit.training.data import subset
 from purlkit.training.evaluate import accuracy, correct
 from purlkit.training.loop import train
 from purlkit.training.paused import Paused
+from purlkit.training.together import Team
 from purlkit.zoo import datasets, models
 
 # A task that takes longer hands over what it has, so that a killed attempt loses no more. It changes no bit.
 TASK_SECONDS = 60.0
+# In the middle of an epoch it takes longer until that is worth the new start.
+PIECE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +108,13 @@ class Leg:
     seed: int
     until: int
     run: Run | None = None
+    at: str = "/fine_tune"  # the field of the spec that is to blame if it diverges
 
 
-def fine_tune(spec_json: str, dense: dict[str, Tensor], leg: Leg, datasets_dir: str, pulse: Any) -> Run:
-    """Runs as a Ray task: prunes the entrant's network, trains it on, and measures it on the select split.
+def fine_tune(
+    spec_json: str, dense: dict[str, Tensor], leg: Leg, datasets_dir: str, pulse: Any, team: Team | None = None
+) -> Run:
+    """A Ray task, or of each worker of a team: prunes the entrant's network, trains it on, measures it on select.
 
     A training that diverges is an answer too: its candidate loses, and the others are none the worse for it.
     """
@@ -136,9 +142,11 @@ def fine_tune(spec_json: str, dense: dict[str, Tensor], leg: Leg, datasets_dir: 
             seed=leg.seed,
             mask=entrant.mask,
             on_batch=lambda: pulse.tick.remote(),
-            at="/fine_tune",
-            paused=Paused(run.epochs, run.paused) if run.epochs else None,
+            at=leg.at,
+            paused=Paused(run.epochs, run.paused) if run.paused else None,
             stop=lambda done: done >= leg.until or time.monotonic() - began > TASK_SECONDS,
+            pause_when=lambda: time.monotonic() - began > PIECE_SECONDS,
+            team=team,
         )
     except Diverged as error:
         seconds = run.seconds + time.monotonic() - began

@@ -97,6 +97,7 @@ def groups() -> list[Group]:
                 _field("/resources/env_runners", "Runners", Resources),
                 _field("/resources/cpus_per_runner", "CPUs of each runner", Resources),
                 _field("/resources/gpus_per_runner", "GPUs of each runner", Resources),
+                _field("/resources/fine_tune_workers", "Workers that train one network", Resources),
                 _field("/timeout_seconds", "Time limit in seconds", JobSpec, default="none"),
             ),
             open=False,

@@ -160,6 +160,7 @@ def list_jobs(
     parts: PartsDep,
     state: JobState | None = None,
     model: Annotated[str | None, Query(max_length=100, description="a name from GET /models")] = None,
+    sweep: Annotated[str | None, Query(max_length=40, description="id of a sweep")] = None,
     label: Label = [],  # noqa: B006, FastAPI copies it
     created_after: Moment = None,
     created_before: Moment = None,
@@ -170,6 +171,7 @@ def list_jobs(
     chosen = Filter(
         state=state,
         model=model,
+        sweep=sweep,
         labels=_labels(label),
         created_after=_ms(created_after),
         created_before=_ms(created_before),
@@ -265,4 +267,4 @@ def delete_job(job_id: str, parts: PartsDep) -> None:
     try:
         artifacts.remove_unnamed(parts.db, parts.store, named)
     except StoreUnavailable:
-        log.warning("the store fails: the sweeper will remove the bytes of %s", job_id)
+        log.warning("the store fails: the cleaner will remove the bytes of %s", job_id)

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from purlkit import arguments
 from purlkit.agent.dqn import Actor, Learner, Policy, epsilon
+from purlkit.agent.incumbent import incumbent
 from purlkit.agent.replay import Floats, Step, steps_of
 from purlkit.agent.schedule import Schedule
 from purlkit.env import PruningEnv, Walk
+from purlkit.errors import InvalidSpec
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.policy import mask_for_alphas, mean_alphas
@@ -29,10 +31,11 @@ OnEpisode = Callable[[Episode], None]
 
 
 class WalkEnv(Protocol):
-    """What a search asks of an environment. PruningEnv has it."""
+    """What a search asks of an environment. PruningEnv and BudgetEnv have it."""
 
     retrain_seed: int
     may_end_early: bool
+    incumbent: tuple[int, ...]
 
     @property
     def walk(self) -> Walk: ...
@@ -109,6 +112,10 @@ def search(
         retrain = Retrain(images=min(Retrain().images, len(splits.train)))
         settings = arguments.as_in_a_spec(Search, episodes=episodes, retrain=retrain)
     settings = arguments.of_kind("settings", settings, Search)
+    if settings.algorithm != "purl":
+        raise InvalidSpec(
+            "this is the search of purl", at="/search/algorithm", remedy="call purlkit.budget.search.search"
+        )
     reward_images = splits.with_reward_images(settings.reward_images).reward
     env = PruningEnv(
         model,
@@ -141,25 +148,35 @@ def search(
 
 
 def play(
-    env: WalkEnv, settings: Search, *, seed: int, on_episode: OnEpisode | None = None
+    env: WalkEnv,
+    settings: Search,
+    *,
+    seed: int,
+    on_episode: OnEpisode | None = None,
+    memory: Sequence[Step] = (),
 ) -> tuple[list[Episode], list[Episode]]:
     """The search's episodes and the trained policy's greedy ones, with the seeds and the order of the distributed one.
 
     Episode k acts with what was learnt from episodes up to k - lookahead here too, though nothing runs side by side:
-    so both learn the same way, and a difference in what they reach is not one of the algorithm.
+    so both learn the same way, and a difference in what they reach is not one of the algorithm. `memory` is what the
+    replay holds at the beginning.
     """
     spaces = {"observation": env.observation_space.shape[0], "actions": int(env.action_space.n)}
     learner, actor = Learner(settings.agent, seed=seed, **spaces), Actor(settings.agent, **spaces)
+    for step in memory:
+        learner.replay.add(step)
     schedule: Schedule[list[Step]] = Schedule(settings.episodes, settings.lookahead)
     policies: dict[int, Policy] = {0: learner.policy()}
     tell = on_episode or (lambda _: None)
-    searched, greedy = [], []
+    searched: list[Episode] = []
+    greedy: list[Episode] = []
 
     env.retrain_seed, env.may_end_early = derive(seed, "retrain"), True
     layers = len(env.layers)
     while (chosen := schedule.start_next()) is not None:
         index, version = chosen[0], schedule.version_for(chosen[0])
         actor.become(policies[version], derive(seed, "explore", index))
+        env.incumbent = incumbent(searched[:version])
         # An episode that ends early takes its whole share of the steps, so that epsilon depends on the index alone.
         steps = range(index * layers, (index + 1) * layers)
         walk = _walk(env, actor, [epsilon(settings.agent, step, settings.episodes * layers) for step in steps])
@@ -171,7 +188,7 @@ def play(
         policies[schedule.committed] = learner.policy()
         policies = {version: policies[version] for version in schedule.needed_versions()}
 
-    env.may_end_early = False
+    env.may_end_early, env.incumbent = False, incumbent(searched)
     for index in range(settings.greedy_episodes):
         env.retrain_seed = derive(seed, "retrain-greedy", index)
         actor.become(policies[settings.episodes], derive(seed, "greedy", index))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from purlkit.cli.options import Options, takes_spec
 from purlkit.cli.output import Exit, as_json, percent, show_check, size, speaking, table
+from purlkit.cli.service import AsJson, Url, client
 
 app = typer.Typer(
     name="purl",
@@ -23,27 +23,22 @@ app = typer.Typer(
 weights_app = typer.Typer(help="Dense weights of your own.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(help="the job's id, as `purl list` shows it")]
-Url = Annotated[
-    str | None, typer.Option("--url", envvar="PURL_URL", help="the service's address [default: http://127.0.0.1:8000]")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="what the service said, as JSON")]
 
 
 @cache
 def purl() -> typer.Typer:
     """All commands, with the groups among them."""
+    from purlkit.cli.ablate import ablate
+    from purlkit.cli.sweeps import sweep_app
+
+    app.command()(ablate)
+    app.add_typer(sweep_app, name="sweep")
     app.add_typer(weights_app, name="weights")
     return app
 
 
 def main() -> None:
     purl()(prog_name="purl")
-
-
-def _client(url: str | None) -> Any:
-    from purlkit.client import PurlClient
-
-    return PurlClient(url, patience=float(os.environ.get("PURL_PATIENCE", "60")))
 
 
 @app.command()
@@ -55,7 +50,7 @@ def submit(
     json: AsJson = False,
 ) -> None:
     """Make a job: purl submit --model digits-resnet --sparsity 0.9 --wait"""
-    with speaking(), _client(url) as service:
+    with speaking(), client(url) as service:
         job = service.submit(spec.body(service))
         if wait:
             _watch(job, json=json)
@@ -69,7 +64,7 @@ def submit(
 @takes_spec
 def check(spec: Options, url: Url = None, json: AsJson = False) -> None:
     """What a job would be, without making one: layers, reachable sparsity, cost, and what is missing."""
-    with speaking(), _client(url) as service:
+    with speaking(), client(url) as service:
         report = service.check(spec.body(service))
         if json:
             as_json(report)
@@ -89,7 +84,7 @@ def list_jobs(
     """Jobs, newest first."""
     from itertools import islice
 
-    with speaking(), _client(url) as service:
+    with speaking(), client(url) as service:
         jobs = list(islice(service.jobs(state=state), limit))
         if json:
             as_json([job.record for job in jobs])
@@ -113,7 +108,7 @@ def list_jobs(
 @app.command()
 def show(job_id: JobId, url: Url = None, json: AsJson = False) -> None:
     """One job: where it is, or what came of it."""
-    with speaking(), _client(url) as service:
+    with speaking(), client(url) as service:
         job = service.job(job_id)
         if json:
             as_json(job.record)
@@ -126,7 +121,7 @@ def show(job_id: JobId, url: Url = None, json: AsJson = False) -> None:
 @app.command()
 def watch(job_id: JobId, url: Url = None, json: AsJson = False) -> None:
     """Follow a job live until it has ended, over restarts of the service; with --json one event to a line."""
-    with speaking(), _client(url) as service:
+    with speaking(), client(url) as service:
         _watch(service.job(job_id), json=json)
 
 
@@ -161,7 +156,7 @@ def retry(job_id: JobId, url: Url = None, json: AsJson = False) -> None:
 
 
 def _move(job_id: str, to: str, url: str | None, json: bool) -> None:
-    with speaking(), _client(url) as service:
+    with speaking(), client(url) as service:
         job = getattr(service.job(job_id), to)()
         if json:
             as_json(job.record)
@@ -179,7 +174,7 @@ def download(
     json: AsJson = False,
 ) -> None:
     """Fetch a job's files, each taken up where an earlier try broke and compared with its sha256."""
-    with speaking(), _client(url) as service:
+    with speaking(), client(url) as service:
         from purlkit.cli.watch import bytes_bar
 
         job = service.job(job_id)
@@ -200,7 +195,7 @@ def logs(
     url: Url = None,
 ) -> None:
     """What an attempt has printed so far."""
-    with speaking(), _client(url) as service:
+    with speaking(), client(url) as service:
         from purlkit.cli import logs as printed
 
         printed.show(service, job_id, attempt, follow=follow)
@@ -219,7 +214,7 @@ def push(
     file: Annotated[Path, typer.Argument(help="a safetensors file")], url: Url = None, json: AsJson = False
 ) -> None:
     """Upload a safetensors file; what is printed goes into --weights."""
-    with speaking(), _client(url) as service:
+    with speaking(), client(url) as service:
         from purlkit.cli.watch import bytes_bar
         from purlkit.errors import InvalidSpec
 
@@ -263,7 +258,7 @@ def datasets(url: Url = None, json: AsJson = False) -> None:
 
 
 def _catalog(of: str, url: str | None, json: bool) -> None:
-    with speaking(), _client(url) as service:
+    with speaking(), client(url) as service:
         entries = service.models() if of == "models" else service.datasets()
         if json:
             as_json(entries)

@@ -76,6 +76,13 @@ def put(spec: dict[str, Any], path: str, value: Any) -> None:
     here[last] = value
 
 
+def axis(text: str) -> tuple[str, Any]:
+    """`seed=0,1,2`, or as JSON: `seed=[0,1,2]`, `search={"sparse": {"dense": false}}`."""
+    path, said = _pair(text, "--grid")
+    values = _value(said)
+    return path, values if isinstance(values, (list, dict)) else [_value(one) for one in said.split(",")]
+
+
 def is_sha256(text: str) -> bool:
     return _SHA256.fullmatch(text) is not None
 

@@ -8,8 +8,8 @@ with PurlClient("http://127.0.0.1:8000") as purl:
     job.download("out/")
 """
 
-from purlkit.client.aio import AsyncJob, AsyncPurlClient
-from purlkit.client.blocking import Job, PurlClient
+from purlkit.client.aio import AsyncJob, AsyncPurlClient, AsyncSweep
+from purlkit.client.blocking import Job, PurlClient, Sweep
 from purlkit.client.problems import (
     Busy,
     DownloadDamaged,
@@ -30,6 +30,7 @@ __all__ = [
     "Artifact",
     "AsyncJob",
     "AsyncPurlClient",
+    "AsyncSweep",
     "Busy",
     "Candidate",
     "DownloadDamaged",
@@ -46,6 +47,7 @@ __all__ = [
     "PurlClient",
     "Result",
     "StoreFull",
+    "Sweep",
     "Unauthorized",
     "Unreachable",
 ]

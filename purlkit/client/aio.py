@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,8 +16,9 @@ from purlkit.client.address import address, environment
 from purlkit.client.calls import FIRST_PAUSE, PASSING, Call, EventLines, Patience, Spec
 from purlkit.client.files import Download, OnBytes, Upload
 from purlkit.client.problems import NotYet, problem_of
-from purlkit.client.records import Artifact, Episode, Event, JobRecord, Uploaded
-from purlkit.client.view import JobView
+from purlkit.client.records import Artifact, Episode, Event, JobRecord, SweepRecord, Uploaded
+from purlkit.client.view import JobView, SweepView
+from purlkit.spec import SweepSpec
 
 T = TypeVar("T")
 
@@ -59,6 +60,23 @@ class AsyncPurlClient:
             page = await self.send(calls.jobs(filters, after))
             for record in page.items:
                 yield AsyncJob(self, record)
+            if (after := page.next) is None:
+                return
+
+    async def submit_sweep(self, spec: SweepSpec | Mapping[str, Any], *, key: str | None = None) -> AsyncSweep:
+        """A job for every combination: {"base": {…}, "grid": {"seed": [0, 1, 2]}}."""
+        return AsyncSweep(self, await self.send(calls.submit_sweep(spec, key)))
+
+    async def sweep(self, sweep_id: str) -> AsyncSweep:
+        return AsyncSweep(self, await self.send(calls.sweep(sweep_id)))
+
+    async def sweeps(self) -> AsyncIterator[AsyncSweep]:
+        """All sweeps, newest first, without their tables."""
+        after: str | None = None
+        while True:
+            page = await self.send(calls.sweeps(after))
+            for record in page.items:
+                yield AsyncSweep(self, record)
             if (after := page.next) is None:
                 return
 
@@ -216,3 +234,37 @@ class AsyncJob(JobView):
 async def _pieces(file: Upload) -> AsyncIterator[bytes]:
     for piece in file.chunks():
         yield piece
+
+
+class AsyncSweep(SweepView):
+    """Many jobs that one request made."""
+
+    def __init__(self, client: AsyncPurlClient, record: SweepRecord) -> None:
+        super().__init__(record)
+        self._client = client
+
+    async def refresh(self) -> Self:
+        self.record = await self._client.send(calls.sweep(self.id))
+        return self
+
+    async def wait(self, timeout: float | None = None, *, poll: float = 2.0) -> Self:
+        """Until all jobs have ended, however they did. Raises NotYet after `timeout` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not (await self.refresh()).ended:
+            if until is not None and time.monotonic() + poll > until:
+                raise NotYet(f"not all jobs of the sweep have ended after {timeout:g} s")
+            await asyncio.sleep(poll)
+        return self
+
+    async def cancel(self) -> Self:
+        return await self._move("cancel")
+
+    async def pause(self) -> Self:
+        return await self._move("pause")
+
+    async def resume(self) -> Self:
+        return await self._move("resume")
+
+    async def _move(self, to: str) -> Self:
+        self.record = await self._client.send(calls.move_sweep(self.id, to))
+        return self

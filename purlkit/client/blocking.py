@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -15,8 +15,9 @@ from purlkit.client.address import address, environment
 from purlkit.client.calls import FIRST_PAUSE, PASSING, Call, EventLines, Patience, Spec
 from purlkit.client.files import Download, OnBytes, Upload
 from purlkit.client.problems import NotYet, problem_of
-from purlkit.client.records import Artifact, Episode, Event, JobRecord, Uploaded
-from purlkit.client.view import JobView
+from purlkit.client.records import Artifact, Episode, Event, JobRecord, SweepRecord, Uploaded
+from purlkit.client.view import JobView, SweepView
+from purlkit.spec import SweepSpec
 
 T = TypeVar("T")
 
@@ -55,6 +56,22 @@ class PurlClient:
         while True:
             page = self.send(calls.jobs(filters, after))
             yield from (Job(self, record) for record in page.items)
+            if (after := page.next) is None:
+                return
+
+    def submit_sweep(self, spec: SweepSpec | Mapping[str, Any], *, key: str | None = None) -> Sweep:
+        """A job for every combination: {"base": {…}, "grid": {"seed": [0, 1, 2]}}."""
+        return Sweep(self, self.send(calls.submit_sweep(spec, key)))
+
+    def sweep(self, sweep_id: str) -> Sweep:
+        return Sweep(self, self.send(calls.sweep(sweep_id)))
+
+    def sweeps(self) -> Iterator[Sweep]:
+        """All sweeps, newest first, without their tables."""
+        after: str | None = None
+        while True:
+            page = self.send(calls.sweeps(after))
+            yield from (Sweep(self, record) for record in page.items)
             if (after := page.next) is None:
                 return
 
@@ -204,4 +221,38 @@ class Job(JobView):
 
     def _move(self, to: str) -> Self:
         self.record = self._client.send(calls.move(self.id, to))
+        return self
+
+
+class Sweep(SweepView):
+    """Many jobs that one request made."""
+
+    def __init__(self, client: PurlClient, record: SweepRecord) -> None:
+        super().__init__(record)
+        self._client = client
+
+    def refresh(self) -> Self:
+        self.record = self._client.send(calls.sweep(self.id))
+        return self
+
+    def wait(self, timeout: float | None = None, *, poll: float = 2.0) -> Self:
+        """Until all jobs have ended, however they did. Raises NotYet after `timeout` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self.refresh().ended:
+            if until is not None and time.monotonic() + poll > until:
+                raise NotYet(f"not all jobs of the sweep have ended after {timeout:g} s")
+            time.sleep(poll)
+        return self
+
+    def cancel(self) -> Self:
+        return self._move("cancel")
+
+    def pause(self) -> Self:
+        return self._move("pause")
+
+    def resume(self) -> Self:
+        return self._move("resume")
+
+    def _move(self, to: str) -> Self:
+        self.record = self._client.send(calls.move_sweep(self.id, to))
         return self

@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 import httpx
 
 from purlkit.client.problems import JobDidNotSucceed, Unreachable, problem_of
-from purlkit.client.records import Artifact, Episode, Event, JobRecord, Uploaded
+from purlkit.client.records import Artifact, Episode, Event, JobRecord, SweepRecord, Uploaded
 from purlkit.errors import InvalidSpec
-from purlkit.spec import JobSpec
+from purlkit.spec import JobSpec, SweepSpec
 
 T = TypeVar("T")
 Spec = JobSpec | Mapping[str, Any]
@@ -110,6 +110,26 @@ def retry(job_id: str) -> Call[JobRecord]:
     return Call(method="POST", path=f"/jobs/{job_id}/retry", headers=headers, read=_record)
 
 
+def submit_sweep(spec: SweepSpec | Mapping[str, Any], key: str | None) -> Call[SweepRecord]:
+    headers = {"Idempotency-Key": key or secrets.token_hex(16)}
+    return Call(method="POST", path="/sweeps", body=_plain(spec), headers=headers, read=_sweep)
+
+
+def sweep(sweep_id: str) -> Call[SweepRecord]:
+    return Call(method="GET", path=f"/sweeps/{sweep_id}", read=_sweep)
+
+
+def sweeps(after: str | None) -> Call[Page[SweepRecord]]:
+    params = {"limit": PAGE, "after": after}
+    return Call(
+        method="GET", path="/sweeps", params=params, read=lambda answer: _page(answer, SweepRecord.model_validate)
+    )
+
+
+def move_sweep(sweep_id: str, to: str) -> Call[SweepRecord]:
+    return Call(method="POST", path=f"/sweeps/{sweep_id}/{to}", read=_sweep)
+
+
 def delete(job_id: str) -> Call[None]:
     return Call(method="DELETE", path=f"/jobs/{job_id}", read=lambda _: None)
 
@@ -188,9 +208,9 @@ class EventLines:
         self._data = []
 
 
-def _plain(spec: Spec) -> dict[str, Any]:
+def _plain(spec: JobSpec | SweepSpec | Mapping[str, Any]) -> dict[str, Any]:
     """What the client set, and nothing of this version's defaults: the service fills in its own."""
-    return spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, JobSpec) else dict(spec)
+    return spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, (JobSpec, SweepSpec)) else dict(spec)
 
 
 def _json(answer: httpx.Response) -> dict[str, Any]:
@@ -199,6 +219,10 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
 
 def _record(answer: httpx.Response) -> JobRecord:
     return JobRecord.model_validate(answer.json())
+
+
+def _sweep(answer: httpx.Response) -> SweepRecord:
+    return SweepRecord.model_validate(answer.json())
 
 
 def _page(answer: httpx.Response, item: Callable[[Any], T]) -> Page[T]:

@@ -115,6 +115,7 @@ class JobRecord(Told):
 
     id: str
     name: str | None = None
+    sweep: str | None = None
     state: str
     requested: str | None = None
     phase: str | None = None
@@ -157,6 +158,48 @@ class JobRecord(Told):
 
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class SweepOutcome(Told):
+    """What came of one network of a job's race."""
+
+    method: str
+    variant: str | None = None
+    target: float
+    sparsity: float
+    accuracy_pruned: float
+    accuracy: float
+
+
+class SweepResult(Told):
+    winner: Winner
+    verdict: str
+    sparsity: float
+    accuracy: Accuracy
+    candidates: tuple[SweepOutcome, ...] = ()
+
+
+class SweepRow(Told):
+    """One job of a sweep."""
+
+    job: str
+    settings: dict[str, Any]
+    state: str
+    progress: float | None = None
+    result: SweepResult | None = None
+    error: Error | None = None
+
+
+class SweepRecord(Told):
+    """Many jobs that one request made; `table` is left out in lists."""
+
+    id: str
+    name: str | None = None
+    jobs: dict[str, int]
+    ended: bool
+    created_at: datetime
+    spec: dict[str, Any] = {}
+    table: tuple[SweepRow, ...] = ()
 
 
 class Event(Told):

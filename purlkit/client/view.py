@@ -1,11 +1,11 @@
-"""What a job says of itself, the same for both clients; in a notebook it shows itself as a small table and a curve."""
+"""What a job or a sweep says of itself, the same for both clients; a notebook shows a small table and a curve."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import Any
 
-from purlkit.client.records import Error, Event, JobRecord, Progress, Result
+from purlkit.client.records import Error, Event, JobRecord, Progress, Result, SweepRecord, SweepRow
 
 
 class JobView:
@@ -74,6 +74,30 @@ class JobView:
             rows.append(("verdict", self.result.verdict))
         cells = "".join(f"<tr><th align='left'>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in rows)
         return f"<table>{cells}</table>{_curve(self._curve)}"
+
+
+class SweepView:
+    """A sweep as it was when the service was last asked."""
+
+    def __init__(self, record: SweepRecord) -> None:
+        self.record = record
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def ended(self) -> bool:
+        return self.record.ended
+
+    @property
+    def table(self) -> tuple[SweepRow, ...]:
+        """One row for each job; empty in a list of sweeps."""
+        return self.record.table
+
+    def __repr__(self) -> str:
+        counts = " ".join(f"{count} {state}" for state, count in self.record.jobs.items())
+        return f"<{type(self).__name__} {self.id} {counts}>"
 
 
 def _curve(values: list[float], width: int = 360, height: int = 80) -> str:

@@ -50,6 +50,10 @@ class Episode(Record):
     steps_computed: int = Field(
         0, ge=0, description="steps retrained and measured for this walk, an earlier one's of the same runner aside"
     )
+    kept: tuple[int, ...] = Field(
+        (), strict=False, description="of purl-budget: the weights in each layer at the best point of the walk"
+    )
+    loss: float | None = Field(None, ge=0, description="of purl-budget: the reward split's cross-entropy there")
     runner: int = Field(ge=0)
     weights_version: int = Field(ge=0, description="how many episodes the acting policy had learnt from")
     rerun: bool = Field(False, description="played again because an earlier try was lost")

@@ -8,10 +8,12 @@ from purlkit.spec.model import Dataset, Model, TrainHere, Uploaded, Weights
 from purlkit.spec.race import Race
 from purlkit.spec.record import Kwargs, Rate, Record, Sha256
 from purlkit.spec.search import DEVIATIONS, SHARES, Agent, Search
+from purlkit.spec.sweep import MOST_JOBS, SweepPoint, SweepSpec
 from purlkit.spec.training import FineTune, Retrain, Training
 
 __all__ = [
     "DEVIATIONS",
+    "MOST_JOBS",
     "NOT_IN_FINGERPRINT",
     "SHARES",
     "SPEC_VERSION",
@@ -30,6 +32,8 @@ __all__ = [
     "Retrain",
     "Search",
     "Sha256",
+    "SweepPoint",
+    "SweepSpec",
     "Targets",
     "TrainHere",
     "Training",

@@ -85,6 +85,14 @@ class Resources(Record):
         2**28, ge=0, le=2**40, description="main memory of each for steps that it then need not compute again; 0: none"
     )
 
+    fine_tune_workers: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="processes that train one network together, dense and after pruning: each takes its share of every "
+        "batch, and has the CPUs and GPUs of a runner",
+    )
+
     @field_validator("gpus_per_runner")
     @classmethod
     def _gpus_that_ray_can_count(cls, gpus: float) -> float:
@@ -93,12 +101,17 @@ class Resources(Record):
         return gpus
 
     @property
+    def processes(self) -> int:
+        """At most so many at once."""
+        return max(self.env_runners, self.fine_tune_workers)
+
+    @property
     def cpus(self) -> float:
-        return self.env_runners * self.cpus_per_runner
+        return self.processes * self.cpus_per_runner
 
     @property
     def gpus(self) -> float:
-        return self.env_runners * self.gpus_per_runner
+        return self.processes * self.gpus_per_runner
 
 
 class JobSpec(Record):
@@ -181,6 +194,14 @@ class JobSpec(Record):
     def _fields_agree(self) -> JobSpec:
         if len(set(self.baselines)) != len(self.baselines):
             raise disagree("name each method once", "/baselines")
+        if self.goal == "flops" and self.search.algorithm == "purl-budget":
+            raise disagree(
+                "purl-budget divides a number of weights: give targets.sparsity", "/targets/flops", "/search/algorithm"
+            )
+        if self.stages and self.search.algorithm == "purl-budget":
+            raise disagree(
+                "purl-budget goes to its target in one step: leave stages out", "/stages", "/search/algorithm"
+            )
         if self.minimum_threshold is not None and "global-mt" not in self.baselines:
             raise disagree(
                 "minimum_threshold is a setting of global-mt: name that in baselines, or leave it out",

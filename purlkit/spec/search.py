@@ -34,12 +34,28 @@ class Agent(Record):
 # The paper's 12 actions; and as many for the other criterion, evenly spread up to nearly all of a layer.
 DEVIATIONS = tuple(round(0.2 * i, 1) for i in range(12))
 SHARES = tuple(round(0.09 * i, 2) for i in range(12))
+# purl-budget's: what a layer keeps, times one of these. Small moves from a good start.
+FACTORS = (0.6, 0.8, 1.0, 1.25, 1.6)
+
+# Where purl-budget's defaults are others than PuRL's: docs/budget.md has the reasons.
+BUDGET_DEFAULTS: dict[str, Any] = {"alphas": FACTORS, "dense": False, "greedy_episodes": 1}
+BUDGET_RETRAIN: dict[str, Any] = {"epochs": 5}
+BUDGET_AGENT: dict[str, Any] = {"gamma": 1.0}
+# Options of PuRL's own walk, which mean nothing to the other.
+ONLY_PURL = ("state", "criterion", "reward", "accuracy_floor", "exact_target", "warm_start")
 
 
 class Search(Record):
-    """PuRL's search: the walk over the layers and the agent that learns from it."""
+    """The walk over the layers and the agent that learns from it: PuRL's, or purl-budget's at a fixed total.
 
-    algorithm: Literal["purl"] = Field("purl", description="which search to run")
+    purl-budget's own defaults: alphas 0.6, 0.8, 1, 1.25, 1.6, no `dense`, one greedy episode, 5 epochs of retraining
+    and gamma 1.
+    """
+
+    algorithm: Literal["purl", "purl-budget"] = Field(
+        "purl",
+        description="purl cuts layer after layer; purl-budget divides exactly what the target keeps among the layers",
+    )
     episodes: int = Field(55, ge=1, le=10_000, description="walks over the network that the agent learns from")
     greedy_episodes: int = Field(5, ge=1, le=100, description="walks of the trained policy; alphas are their mean")
     lookahead: int = Field(2, ge=1, le=1024, description="episode k acts with what was learnt up to k - lookahead")
@@ -56,7 +72,8 @@ class Search(Record):
         strict=False,
         min_length=2,
         max_length=256,
-        description="the actions, in the criterion's unit; magnitude_target's default is 0, 0.09, …, 0.99",
+        description="the actions, in the criterion's unit; magnitude_target's default is 0, 0.09, …, 0.99; with "
+        "purl-budget factors on what a layer keeps",
     )
     reward: Literal["capped", "upside", "cubic"] = Field(
         "capped", description="accuracy above its target earns nothing, A/T_A - 1 (the paper's R2) or its cube's (R3)"
@@ -85,8 +102,22 @@ class Search(Record):
             return {"alphas": SHARES, **given}
         return given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_algorithm(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("algorithm") != "purl-budget":
+            return given
+        parts = {
+            name: {**defaults, **part}
+            for name, defaults in (("retrain", BUDGET_RETRAIN), ("agent", BUDGET_AGENT))
+            if isinstance(part := given.get(name, {}), dict)
+        }
+        return {**BUDGET_DEFAULTS, **given, **parts}
+
     @model_validator(mode="after")
     def _options_agree(self) -> Search:
+        if self.algorithm == "purl-budget":
+            self._budget_options_agree()
         rising = all(low < high for low, high in pairwise(self.alphas))
         if self.alphas[0] < 0 or self.alphas[-1] > 100 or not rising:
             raise disagree("alphas must rise strictly, from 0 or more to at most 100", "/alphas")
@@ -101,6 +132,17 @@ class Search(Record):
                 "/dense",
             )
         return self
+
+    def _budget_options_agree(self) -> None:
+        for name in ONLY_PURL:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise disagree(f"{name} is an option of purl: leave it out with purl-budget", f"/{name}", "/algorithm")
+        if self.alphas[0] == 0:
+            raise disagree(
+                "alphas are factors on what a layer keeps with purl-budget: each must be above 0",
+                "/alphas",
+                "/algorithm",
+            )
 
     def images_retrained(self, trainings: int) -> int:
         """Training images that so many of the search's trainings cost."""

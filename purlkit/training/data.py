@@ -20,6 +20,21 @@ from purlkit.errors import InvalidSpec, NotEnoughData
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch is whose, where several processes train together."""
+
+    rank: int = 0
+    of: int = 1
+
+    def part(self, n: int) -> slice:
+        """Of n in a row, as evenly as can be."""
+        return slice(n * self.rank // self.of, n * (self.rank + 1) // self.of)
+
+
+ALL = Share()
+
+
 class Samples(Protocol):
     """So many images with their classes, wherever they are."""
 
@@ -34,8 +49,13 @@ class Samples(Protocol):
     def __getitem__(self, index: Tensor | slice) -> Images: ...
     def to(self, device: torch.device | str) -> Samples: ...
 
-    def batches(self, order: Tensor, parts: int, generator: torch.Generator) -> Iterator[Images]:
-        """One pass in this order, in even parts, as training sees them."""
+    def batches(
+        self, order: Tensor, parts: int, generator: torch.Generator, *, share: Share = ALL, skip: int = 0
+    ) -> Iterator[Images]:
+        """One pass in this order, in even parts, as training sees them: this share of each.
+
+        The first `skip` are left out, but what is random about them is drawn, so that the others are the same.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +92,19 @@ class Images:
     def to(self, device: torch.device | str) -> Images:
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
-    def batches(self, order: Tensor, parts: int, generator: torch.Generator) -> Iterator[Images]:
-        for index in order.to(self.device).tensor_split(parts):
+    def batches(
+        self, order: Tensor, parts: int, generator: torch.Generator, *, share: Share = ALL, skip: int = 0
+    ) -> Iterator[Images]:
+        for number, index in enumerate(order.to(self.device).tensor_split(parts)):
+            if self.augment is None:
+                if number >= skip:
+                    yield self[index[share.part(len(index))]]
+                continue
             batch = self[index]
-            yield batch if self.augment is None else Images(self.augment(batch.x, generator), batch.y)
+            augmented = self.augment(batch.x, generator)
+            if number >= skip:
+                mine = share.part(len(index))
+                yield Images(augmented[mine], batch.y[mine])
 
 
 @dataclass(frozen=True)
@@ -171,10 +200,13 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return -(-images // batch_size)
 
 
-def batches(images: Samples, batch_size: int, generator: torch.Generator) -> Iterator[Images]:
+def batches(
+    images: Samples, batch_size: int, generator: torch.Generator, *, share: Share = ALL, skip: int = 0
+) -> Iterator[Images]:
     """One shuffled pass in the fewest batches of at most `batch_size`, as even as can be.
 
     Even, because a last batch of one image has no variance and makes batch norm fail.
     """
     order = torch.randperm(len(images), generator=generator)
-    return images.batches(order, steps_per_epoch(len(images), batch_size), generator)
+    parts = steps_per_epoch(len(images), batch_size)
+    return images.batches(order, parts, generator, share=share, skip=skip)

@@ -1,12 +1,14 @@
-"""Top-1 and top-5 accuracy."""
+"""Top-1 and top-5 accuracy, and the loss beneath them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from purlkit.training.data import Samples
 
@@ -54,6 +56,20 @@ def correct(
 def accuracy(model: nn.Module, images: Samples, on_batch: Callable[[], None] | None = None, *, top: int = 1) -> float:
     """Share of the images whose class is among the `top` that the model ranks first."""
     return int(correct(model, images, on_batch=on_batch, top=top).sum()) / len(images)
+
+
+def cross_entropy(model: nn.Module, images: Samples, on_batch: Callable[[], None] | None = None) -> float:
+    """The mean over the images: finer than accuracy where there are few. Infinite where an answer is not finite."""
+    batch = max(1, min(IMAGES, PIXELS // images.shape[1:].numel()))
+    total = 0.0
+    with mode(model, training=False), torch.inference_mode():
+        for start in range(0, len(images), batch):
+            part = images[start : start + batch]
+            total += float(functional.cross_entropy(model(part.x), part.y, reduction="sum"))
+            if on_batch is not None:
+                on_batch()
+    mean = total / len(images)
+    return mean if math.isfinite(mean) else math.inf
 
 
 def top5_accuracy(model: nn.Module, images: Samples, on_batch: Callable[[], None] | None = None) -> float | None:

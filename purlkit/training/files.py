@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from purlkit.errors import MissingData
-from purlkit.training.data import Images
+from purlkit.training.data import ALL, Images, Share
 
 # What published weights expect.
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
@@ -64,12 +64,17 @@ class ImageFiles:
         """Some of the files, still unread."""
         return replace(self, paths=[self.paths[i] for i in index.tolist()], y=self.y[index])
 
-    def batches(self, order: Tensor, parts: int, generator: torch.Generator) -> Iterator[Images]:
+    def batches(
+        self, order: Tensor, parts: int, generator: torch.Generator, *, share: Share = ALL, skip: int = 0
+    ) -> Iterator[Images]:
         """While one batch is trained on, the next is being read."""
+        views = ((index, torch.rand(len(index), 5, generator=generator)) for index in order.tensor_split(parts))
         with _readers() as pool, ThreadPoolExecutor(1) as ahead:
             coming = (
-                ahead.submit(self._read, index, torch.rand(len(index), 5, generator=generator).tolist(), pool)
-                for index in order.tensor_split(parts)
+                ahead.submit(self._read, index[mine], drawn[mine].tolist(), pool)
+                for number, (index, drawn) in enumerate(views)
+                for mine in (share.part(len(index)),)
+                if number >= skip
             )
             batch = next(coming)
             for following in coming:

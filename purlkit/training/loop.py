@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from purlkit.errors import Diverged, InvalidSpec
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
+from purlkit.seeds import derive
 from purlkit.spec import Training
-from purlkit.training.data import Samples, batches, steps_per_epoch
+from purlkit.training.data import ALL, Samples, Share, batches, steps_per_epoch
 from purlkit.training.evaluate import mode
 from purlkit.training.generators import seeded
 from purlkit.training.paused import Paused, go_on, pause
+from purlkit.training.together import Team, learning
 
 # Not a number, or what no network that still learns comes near: guessing among a million classes gives 14.
 HOPELESS_LOSS = 1e4
@@ -34,6 +37,8 @@ def train(
     on_epoch: Callable[[int, int], None] | None = None,
     paused: Paused | None = None,
     stop: Callable[[int], bool] | None = None,
+    pause_when: Callable[[], bool] | None = None,
+    team: Team | None = None,
     at: str | None = None,
 ) -> Paused | None:
     """A cosine over all steps, by an optimiser of its own.
@@ -44,9 +49,15 @@ def train(
     `on_epoch(done, of)` follows each epoch. One number is read back from the device for each epoch, its last loss: one
     that is hopeless raises Diverged, which blames the field `at` of the spec.
 
-    `stop(done)` is asked after each epoch but the last; where it says yes the training stops, and what is returned goes
-    on as `paused` with the same model and arguments, to the same bits as if it had never stopped.
+    `stop(done)` is asked after each epoch but the last, `pause_when()` after each step within an epoch; where one says
+    yes the training stops, and what is returned goes on as `paused` with the same model and arguments, to the same bits
+    as if it had never stopped.
+
+    In a `team` every process calls this with its own copy of the model and the same arguments, and takes its share of
+    each batch; all end with the same weights. The first of them decides when to stop.
     """
+    if shrink is not None and pause_when is not None:
+        raise ValueError("what shrinks stops between epochs only: it would shrink again in the middle of one")
     layers = prunable_layers(model)
     mask = mask or Mask.dense(layers)
     mask.apply(layers)
@@ -59,12 +70,17 @@ def train(
         )
     optimizer = _optimizer(parameters, training)
     order = torch.Generator().manual_seed(seed)
-    steps = training.epochs * steps_per_epoch(len(images), training.batch_size)
-    step, first = 0, 0
-    with seeded(seed, images.device), mode(model, training=True):
+    per_epoch = steps_per_epoch(len(images), training.batch_size)
+    steps = training.epochs * per_epoch
+    share = ALL if team is None else team.share
+    first, skip = 0, 0
+    # Each process draws what its own images need.
+    own = derive(seed, "worker", share.rank) if share.rank else seed
+    with seeded(own, images.device), mode(model, training=True), learning(model, team) as learner:
         if paused is not None:
-            go_on(paused, optimizer, order, images.device)
-            step, first = paused.epochs * steps_per_epoch(len(images), training.batch_size), paused.epochs
+            go_on(paused, optimizer, order, images.device, team=team)
+            first, skip = paused.epochs, paused.batches
+        step = first * per_epoch + skip
         try:
             for epoch in range(first, training.epochs):
                 if shrink is not None:
@@ -72,27 +88,31 @@ def train(
                     mask.apply(layers)
                     _forget(optimizer, layers, mask)
                     hold = mask.holder(layers)
-                for batch in batches(images, training.batch_size, order):
+                begun = order.get_state()
+                for batch in batches(images, training.batch_size, order, share=share, skip=skip):
                     optimizer.param_groups[0]["lr"] = cosine(training.learning_rate, step, steps)
                     optimizer.zero_grad()
                     with products_in(training.precision, images.device):
-                        answers, smoothing = model(batch.x), training.label_smoothing
-                        loss = functional.cross_entropy(answers, batch.y, label_smoothing=smoothing)
+                        loss = _loss(learner(batch.x), batch.y, training, share, _whole(len(images), per_epoch, step))
                     loss.backward()
                     hold()
                     optimizer.step()
                     step += 1
                     if on_batch is not None:
                         on_batch()
-                if not loss < HOPELESS_LOSS:
+                    done = step - epoch * per_epoch
+                    if pause_when is not None and done < per_epoch and _all_say(team, pause_when):
+                        return pause(epoch, optimizer, begun, images.device, batches=done, team=team)
+                skip = 0
+                if not (loss if team is None else team.mean(loss)) < HOPELESS_LOSS:
                     told = f"the training diverged in epoch {epoch + 1} of {training.epochs}"
                     diverged = Diverged(told, at=at, remedy="lower its learning_rate")
                     diverged.epoch = epoch + 1
                     raise diverged
                 if on_epoch is not None:
                     on_epoch(epoch + 1, training.epochs)
-                if stop is not None and epoch + 1 < training.epochs and stop(epoch + 1):
-                    return pause(epoch + 1, optimizer, order, images.device)
+                if stop is not None and epoch + 1 < training.epochs and _all_say(team, partial(stop, epoch + 1)):
+                    return pause(epoch + 1, optimizer, order.get_state(), images.device, team=team)
         finally:
             optimizer.zero_grad()
             # A run that diverged has NaN for gradients, and NaN times zero is NaN: removed stays removed even then.
@@ -106,6 +126,23 @@ def products_in(precision: str, device: torch.device) -> torch.autocast:
     Entered anew for each step, for autocast remembers the rounded weights until it is left.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def _loss(answers: Tensor, y: Tensor, training: Training, share: Share, whole: int) -> Tensor:
+    """The mean over the batch. Of a share so much that the mean over the team is the mean over the whole batch."""
+    if share.of == 1:
+        return functional.cross_entropy(answers, y, label_smoothing=training.label_smoothing)
+    total = functional.cross_entropy(answers, y, label_smoothing=training.label_smoothing, reduction="sum")
+    return total * (share.of / whole)
+
+
+def _whole(images: int, per_epoch: int, step: int) -> int:
+    """Images of this step's batch, everybody's together."""
+    return images // per_epoch + (step % per_epoch < images % per_epoch)
+
+
+def _all_say(team: Team | None, stop: Callable[[], bool]) -> bool:
+    return stop() if team is None else team.agree(stop())
 
 
 def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:

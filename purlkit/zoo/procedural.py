@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from purlkit.errors import InvalidSpec
 from purlkit.seeds import derive
-from purlkit.training.data import Images, Splits
+from purlkit.training.data import ALL, Images, Share, Splits
 from purlkit.zoo.catalog import Shape
 
 # Drawn at this size at most, then enlarged.
@@ -53,9 +53,17 @@ class Enlarged:
         x = functional.interpolate(part.x, self.size, mode="bilinear", align_corners=False)
         return Images(x.contiguous(memory_format=torch.channels_last), part.y)
 
-    def batches(self, order: Tensor, parts: int, generator: torch.Generator) -> Iterator[Images]:  # noqa: ARG002
-        for index in order.to(self.device).tensor_split(parts):
-            yield self[index]
+    def batches(
+        self,
+        order: Tensor,
+        parts: int,
+        generator: torch.Generator,  # noqa: ARG002
+        *,
+        share: Share = ALL,
+        skip: int = 0,
+    ) -> Iterator[Images]:
+        for index in order.to(self.device).tensor_split(parts)[skip:]:
+            yield self[index[share.part(len(index))]]
 
 
 def procedural(

@@ -41,6 +41,7 @@ ON_BOTH = (
     "test_api_lists",
     "test_api_logs",
     "test_api_moves",
+    "test_api_sweeps",
     "test_api_contract",
 )
 

@@ -11,9 +11,8 @@ from pydantic import TypeAdapter
 from api import examples, schemas
 from api.errors import ProblemDocument
 from api.routes import catalog, health, recipes
-from purlkit import results
+from purlkit import results, spec
 from purlkit.results import CHECKPOINT, REPORT
-from purlkit.spec import JobSpec
 from tests.integration.over_http import Service, a_success
 
 
@@ -43,8 +42,8 @@ def test_every_body_and_every_refusal_has_an_example(document: dict[str, Any]) -
 
 @pytest.mark.parametrize("name", examples.of_records())
 def test_every_example_is_valid(name: str) -> None:
-    places = (schemas, results, catalog, recipes, health)
-    record = JobSpec if name == "JobSpec" else next(getattr(place, name) for place in places if hasattr(place, name))
+    places = (spec, schemas, results, catalog, recipes, health)
+    record = next(getattr(place, name) for place in places if hasattr(place, name))
 
     TypeAdapter(record).validate_json(TypeAdapter(Any).dump_json(examples.of_records()[name]))
 
@@ -96,7 +95,8 @@ def test_head_answers_wherever_get_does(service: Service, document: dict[str, An
     job = service.submit()
     worker = service.claim()
     worker.succeed()
-    names = {"job_id": job["id"], "name": "pruned.safetensors", "number": "1"}
+    sweep = service.http.post("/sweeps", json=examples.SWEEP_BODY).json()
+    names = {"job_id": job["id"], "sweep_id": sweep["id"], "name": "pruned.safetensors", "number": "1"}
     paths = [path for path, operations in document["paths"].items() if "get" in operations]
     public = [path.format(**names) for path in paths if not path.startswith(("/attempts", "/checks"))]
     assert len(public) > 10

@@ -54,7 +54,7 @@ def test_a_job_that_has_not_ended_is_not_deleted(service: Service, state: str) -
 
 
 def test_a_job_is_deleted_though_the_store_fails(s3: S3Server, bucket: str, tmp_path: Path) -> None:
-    """Its rows go now, and the sweeper will see to the bytes."""
+    """Its rows go now, and the cleaner will see to the bytes."""
     with fault_proxy(s3.url) as proxy:
         shelf = S3Shelf(s3.store(bucket, tmp_path / "spool", url=proxy.url))
         with serving(tmp_path / "service", store=shelf.store) as service:

@@ -231,10 +231,10 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize(("kind", "left"), [("disk", 1), ("s3", 0)])
-def test_of_a_writer_that_is_killed_no_more_is_left_than_the_sweeper_clears_up(
+def test_of_a_writer_that_is_killed_no_more_is_left_than_the_cleaner_clears_up(
     tmp_path: Path, kind: str, left: int
 ) -> None:
-    """A folder has its unfinished file, for the sweeper to find; the spool's files have no name to leave."""
+    """A folder has its unfinished file, for the cleaner to find; the spool's files have no name to leave."""
     command = [sys.executable, "-c", WRITES_AND_WAITS, kind, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writing:
         assert writing.stdout is not None

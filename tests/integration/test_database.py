@@ -137,7 +137,7 @@ def test_rows_go_with_their_job(bench: Bench) -> None:
 
     with bench.db.read() as session:
         for name, table in Base.metadata.tables.items():
-            # What the store holds has no job: the sweeper sees to it.
+            # What the store holds has no job: the cleaner sees to it.
             assert name == "blobs" or session.execute(select(table)).all() == []
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from purlkit.results import CHECKPOINT, LOG
+from services.cleaning import clean
 from services.dispatcher import Dispatcher
 from services.launch import LocalLauncher
-from services.sweep import sweep
 from tests.integration.over_http import Service, a_success, assert_problem, serving
 from tests.integration.stores import Shelf, sha256_of
 from tests.integration.test_api_weights import a_file
@@ -27,9 +27,9 @@ class House:
     service: Service
     shelf: Shelf
 
-    def sweep(self) -> str:
-        settings = replace(self.service.settings, sweep_grace_seconds=0.0, keep_weights_days=0.001 / 86_400)
-        return str(sweep(self.service.db, self.shelf.store, settings))
+    def clean(self) -> str:
+        settings = replace(self.service.settings, clean_grace_seconds=0.0, keep_weights_days=0.001 / 86_400)
+        return str(clean(self.service.db, self.shelf.store, settings))
 
     def holds(self, *contents: bytes) -> bool:
         return self.shelf.names() == sorted(map(sha256_of, contents))
@@ -64,10 +64,10 @@ def test_a_job_of_uploaded_weights_runs_in_a_process_and_goes_without_a_trace(ho
     checkpoint = service.http.get(f"{path}/checkpoint").content
     assert (checkpoint, sha256_of(checkpoint)) == (CHECKPOINT_BYTES, ended["result"]["checkpoint"]["sha256"])
     assert names_of(service, path) == {CHECKPOINT, LOG}
-    assert house.sweep() == "logs 1", "the job has a copy of its own"
+    assert house.clean() == "logs 1", "the job has a copy of its own"
     assert service.http.delete(path).status_code == 204
     assert house.holds(dense)
-    wait_until("their time is over", lambda: house.sweep() == "weights 1, blobs 1")
+    wait_until("their time is over", lambda: house.clean() == "weights 1, blobs 1")
     assert house.holds()
 
 
@@ -90,6 +90,6 @@ def test_a_stale_attempt_publishes_nothing_and_what_it_sent_is_swept(house: Hous
     assert successor.succeed(b"of the successor").status_code == 200
 
     assert service.http.get(f"{path}/checkpoint").content == b"of the successor"
-    wait_until("what nobody needs is gone", lambda: house.sweep() == "nothing")
+    wait_until("what nobody needs is gone", lambda: house.clean() == "nothing")
     assert house.holds(b"of the successor")
     assert service.http.get(f"{path}/checkpoint").content == b"of the successor"

@@ -47,9 +47,9 @@ def test_what_no_job_names_goes_with_its_bytes_when_its_time_is_over(yard: Yard)
     yard.bench.submit(model={"name": "resnet18", "weights": "pretrained"})
     yard.pass_time()
 
-    assert yard.sweep(keep_weights_days=0.0).weights == 0, "the setting says to keep them"
-    assert yard.sweep(keep_weights_days=LONG_AGO_DAYS + 1).weights == 0, "it is too early"
-    assert yard.sweep(keep_weights_days=LONG_AGO_DAYS - 1).weights == 1
+    assert yard.clean(keep_weights_days=0.0).weights == 0, "the setting says to keep them"
+    assert yard.clean(keep_weights_days=LONG_AGO_DAYS + 1).weights == 0, "it is too early"
+    assert yard.clean(keep_weights_days=LONG_AGO_DAYS - 1).weights == 1
 
     assert not known(yard.bench)
     assert not yard.holds(DATA)
@@ -68,7 +68,7 @@ def test_what_a_job_names_stays_whatever_the_job_does(yard: Yard) -> None:
     yard.bench.submit(**using(files["queued"]))
     yard.pass_time()
 
-    assert yard.sweep(keep_weights_days=1.0).weights == 0
+    assert yard.clean(keep_weights_days=1.0).weights == 0
 
     with yard.bench.db.read() as session:
         assert {job.state.value for job in session.scalars(select(Job))} == set(files)
@@ -89,13 +89,13 @@ class TestTheirTime:
     def test_with_the_same_file_sent_again(self, yard: Yard) -> None:
         upload(yard)
 
-        assert yard.sweep(keep_weights_days=1.0).weights == 0
+        assert yard.clean(keep_weights_days=1.0).weights == 0
 
     def test_with_a_dry_run(self, yard: Yard) -> None:
         with yard.bench.db.write() as session:
             checks.create(session, a_spec(**using()))
 
-        assert yard.sweep(keep_weights_days=1.0).weights == 0
+        assert yard.clean(keep_weights_days=1.0).weights == 0
 
     def test_with_the_end_of_the_last_job_that_named_them(self, yard: Yard) -> None:
         job_id = yard.bench.submit(**using())
@@ -104,12 +104,12 @@ class TestTheirTime:
         with yard.bench.db.write() as session:
             jobs.delete(session, job_id)
 
-        assert yard.sweep(keep_weights_days=1.0).weights == 0
+        assert yard.clean(keep_weights_days=1.0).weights == 0
         yard.pass_time()
-        assert yard.sweep(keep_weights_days=1.0).weights == 1
+        assert yard.clean(keep_weights_days=1.0).weights == 1
 
     def test_and_of_those_that_are_gone_a_job_is_refused(self, yard: Yard) -> None:
-        yard.sweep(keep_weights_days=1.0)
+        yard.clean(keep_weights_days=1.0)
 
         with pytest.raises(MissingWeights, match="POST /weights first"):
             yard.bench.submit(**using())
@@ -119,9 +119,9 @@ class TestTheirTime:
 
 
 class TestAMeeting:
-    """Somebody names them, or sends them again, in the very moment in which the sweeper forgets them."""
+    """Somebody names them, or sends them again, in the very moment in which the cleaner forgets them."""
 
-    HELD_SECONDS = 0.3  # a sweeper or a caller that nobody kept waiting would be through by then
+    HELD_SECONDS = 0.3  # a cleaner or a caller that nobody kept waiting would be through by then
 
     @pytest.fixture(autouse=True)
     def old(self, bench: Bench) -> None:
@@ -137,12 +137,12 @@ class TestAMeeting:
                 weights.forget(session, [SHA256], idle_ms=1000)
             through.set()
 
-        sweeper = threading.Thread(target=forget)
+        cleaner = threading.Thread(target=forget)
         with bench.db.write() as session:
             jobs.submit(session, a_spec(**using()))
-            sweeper.start()
+            cleaner.start()
             assert not through.wait(self.HELD_SECONDS), "it waits for those who name them"
-        sweeper.join()
+        cleaner.join()
 
         assert known(bench)
 
@@ -167,7 +167,7 @@ class TestAMeeting:
         with bench.db.write() as session:
             assert weights.forget(session, [SHA256], idle_ms=1000) == 1
             caller.start()
-            assert not through.wait(self.HELD_SECONDS), "it waits for the sweeper"
+            assert not through.wait(self.HELD_SECONDS), "it waits for the cleaner"
         caller.join()
 
         assert known(bench) is (what == "the same file")

@@ -13,6 +13,8 @@ from services.ids import new_id
 from services.listing import Filter
 from services.paging import encode
 from services.states import JobState
+from services.tables import Job
+from services.tenants import DEFAULT
 from tests.integration.over_http import LEAST, Service, serving
 
 
@@ -28,6 +30,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             service.submit(labels={"team": "vision"})
         service.claim().succeed()
         service.claim().beat()
+        service.http.post("/sweeps", json={"base": LEAST, "grid": {"seed": [0, 1]}})
         with service.db.engine.begin() as connection:
             connection.exec_driver_sql("ANALYZE")
             # As if there were a million of each: with three rows a scan would be the right choice.
@@ -65,13 +68,17 @@ def paths(service: Service) -> list[tuple[str, str]]:
     jobs = {job["state"]: job for job in service.http.get("/jobs").json()["data"]}
     done, queued = jobs["succeeded"], jobs["queued"]
     lists = ["", "?state=queued", "?model=mlp", "?label=team:vision", "?label=team:vision&label=a:b&state=failed"]
-    lists += ["?created_after=2026-01-01T00:00:00Z&created_before=2100-01-01T00:00:00Z"]
+    (sweep,) = service.http.get("/sweeps").json()["data"]
+    lists += [f"?sweep={sweep['id']}", "?created_after=2026-01-01T00:00:00Z&created_before=2100-01-01T00:00:00Z"]
     below = ["", "/events", "/episodes", "/artifacts", "/layers", "/checkpoint", "/attempts/1/log"]
     return [
         *(("GET", f"/jobs{query}") for query in lists),
         *(("GET", f"/jobs/{done['id']}{path}") for path in below),
         ("GET", f"/jobs/{queued['id']}"),
         ("POST", "/jobs"),
+        ("GET", "/sweeps"),
+        ("GET", f"/sweeps/{sweep['id']}"),
+        ("POST", f"/sweeps/{sweep['id']}/pause"),
         ("POST", f"/jobs/{done['id']}/retry"),
         ("POST", f"/jobs/{queued['id']}/pause"),
         ("POST", f"/jobs/{queued['id']}/resume"),
@@ -85,7 +92,7 @@ def test_every_query_has_its_index(busy: Service) -> None:
     for statement, plan in found.items():
         for step in plan.splitlines():
             # A list without a filter is read in the order of the primary key and stops at the end of the page.
-            in_order = "USING INDEX sqlite_autoindex_jobs_1" in step and "LIMIT" in statement
+            in_order = "USING INDEX sqlite_autoindex_" in step and "LIMIT" in statement
             # Dispatchers there are only a handful of.
             small = (
                 "SCAN CONSTANT ROW" in step
@@ -104,7 +111,7 @@ def test_the_queue_is_counted_in_its_index_alone(busy: Service) -> None:
     found = plans(busy, [("GET", f"/jobs/{queued['id']}"), ("POST", "/jobs")])
 
     counting = {
-        said: plan for said, plan in found.items() if "FROM jobs" in said and ("count" in said or "OFFSET" in said)
+        said: plan for said, plan in found.items() if "FROM jobs" in said and ("count(" in said or "OFFSET" in said)
     }
     assert len(counting) == 2, found
     for plan in counting.values():
@@ -119,14 +126,16 @@ def test_the_queue_is_counted_in_its_index_alone(busy: Service) -> None:
         Filter(),
         Filter(state=JobState.QUEUED),
         Filter(model="mlp"),
+        Filter(sweep="swp_1"),
         Filter(labels=(("a", "b"),)),
         Filter(created_before=1),
     ],
-    ids=["all", "state", "model", "label", "time"],
+    ids=["all", "state", "model", "sweep", "label", "time"],
 )
 def test_a_list_is_read_in_its_own_order(busy: Service, chosen: Filter) -> None:
     """Nothing is sorted, also behind the first page: the first rows are ready as soon as they are found."""
-    query = listing.query(chosen, limit=20, after=encode(new_id("job")))
+    # As services.tenants has it in every session of a caller.
+    query = listing.query(chosen, limit=20, after=encode(new_id("job"))).where(Job.tenant == DEFAULT)
     statement = str(query.compile(busy.db.engine, compile_kwargs={"literal_binds": True}))
 
     with busy.db.engine.connect() as connection:

@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from services import artifacts
 from services.artifacts import Blob
-from services.sweep import DAY_MS, Swept, sweep
+from services.cleaning import DAY_MS, Cleaned, clean
 from services.tables import Attempt, Check, Job, StoredBlob
 from services.testing import FakeWorker
 from tests.bench import Bench
@@ -42,8 +42,8 @@ class Yard:
             session.execute(update(Job).values(finished_at=Job.finished_at - LONG_AGO))
             session.execute(update(Check).values(expires_at=Check.expires_at - LONG_AGO))
 
-    def sweep(self, **settings: float) -> Swept:
-        return sweep(self.bench.db, self.shelf.store, replace(self.bench.settings, **settings))
+    def clean(self, **settings: float) -> Cleaned:
+        return clean(self.bench.db, self.shelf.store, replace(self.bench.settings, **settings))
 
     def holds(self, data: bytes) -> bool:
         return sha256_of(data) in self.shelf.names()

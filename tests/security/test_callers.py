@@ -68,6 +68,7 @@ def at(path: str, *, job: str, worker: HttpWorker) -> str:
         "{attempt_id}": worker.attempt_id,
         "{check_id}": "chk_00000000000000000000000000",
         "{name}": "log",
+        "{sweep_id}": "swp_00000000000000000000000000",
         "{number}": "1",
     }
     for word, value in known.items():

@@ -59,7 +59,7 @@ def test_only_its_digest_is_stored(db: Database, tmp_path: Path, sqlite_url: str
     assert files
     assert not any(secret in path.read_bytes() for path in files)
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as raw:
-        assert raw.execute("SELECT length(sha256) FROM api_keys").fetchall() == [(64,)]
+        assert raw.execute("SELECT length(key_sha256) FROM api_keys").fetchall() == [(64,)]
 
 
 def test_a_key_is_its_tenants_and_for_its_scopes(db: Database) -> None:

@@ -86,7 +86,9 @@ class TestASession:
             attempts.append_log(session, session.get_one(Attempt, worker.claim.attempt_id), 0, b"said")
             fresh = {"sha256": "1" * 64, "bytes": 1, "tensors": 1, "created_at": 0}
             session.execute(insert(UploadedWeights).values({**fresh, "tenant": "alice"}))
-            key = {"prefix": "purl_a", "name": "a", "scopes": "read", "sha256": "0" * 64, "created_at": 0}
+            sweep = {"id": "swp_1", "spec": {}, "created_at": 0, "tenant": "alice"}
+            session.execute(insert(Base.metadata.tables["sweeps"]).values(sweep))
+            key = {"prefix": "purl_a", "name": "a", "scopes": "read", "key_sha256": "0" * 64, "created_at": 0}
             session.execute(insert(ApiKey).values({**key, "tenant": "alice"}))
             check = {"id": "chk_1", "token_sha256": "0", "spec": {}, "fingerprint": "0", "created_at": 0}
             check |= {"expires_at": 0, "tenant": "alice"}
@@ -220,6 +222,19 @@ def test_every_route_answers_404_for_anothers_job(doors: Doors, bob: Someone, do
 
         assert answer.status_code == 404, f"{method} {path}: {answer.status_code}"
         assert "secret" not in answer.text
+
+
+def test_anothers_sweep_is_none(alice: Someone, bob: Someone) -> None:
+    spec = {"base": {"model": {"name": "digits-resnet"}}, "grid": {"targets.sparsity": [0.5, 0.9]}}
+    made = alice.http.post("/sweeps", json=spec)
+    assert made.status_code == 202, made.text
+    at = made.headers["location"]
+
+    for method, path in (("GET", ""), ("POST", "/cancel"), ("POST", "/pause"), ("POST", "/resume")):
+        assert_problem(bob.http.request(method, at + path), 404, "not_found")
+    assert bob.http.get("/sweeps").json()["data"] == []
+    assert len(alice.http.get("/sweeps").json()["data"]) == 1
+    assert alice.http.get(at).status_code == 200
 
 
 def test_a_stranger_can_not_tell_anothers_id_from_one_that_never_was(bob: Someone, done: str) -> None:

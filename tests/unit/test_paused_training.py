@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from purlkit.checkpoint import fingerprint
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import Training
+from purlkit.training.augment import crop_and_mirror
+from purlkit.training.data import Images
 from purlkit.training.loop import train
 from purlkit.training.paused import Paused
 from tests.unit.networks import digits_net, some_images
@@ -77,3 +80,34 @@ def test_the_callers_generators_are_left_as_they_were() -> None:
     train(model, IMAGES, Training(epochs=2, batch_size=30), seed=0, paused=paused)
 
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("build", [lambda: digits_net(width=4), with_dropout], ids=["channels-last", "dropout"])
+def test_the_same_bits_stopped_in_the_middle_of_an_epoch(build: Any) -> None:
+    """Augmented, so that the order's generator moves within the epoch too."""
+    images = Images(IMAGES.x, IMAGES.y, augment=crop_and_mirror)
+    training = Training(epochs=2, batch_size=30, learning_rate=0.01)
+    whole, pieces, stops, turn = build(), build(), [], itertools.count()
+
+    train(whole, images, training, seed=5)
+    paused = train(pieces, images, training, seed=5, pause_when=lambda: True)
+    while paused is not None:
+        stops.append((paused.epochs, paused.batches))
+        pieces, paused = by_a_file(pieces, paused)
+        paused = train(pieces, images, training, seed=5, paused=paused, pause_when=lambda: next(turn) % 2 == 1)
+
+    assert stops == [(0, 1), (1, 1)]
+    assert fingerprint(pieces) == fingerprint(whole)
+
+
+def test_what_shrinks_is_not_stopped_within_an_epoch() -> None:
+    model = digits_net(width=4)
+    with pytest.raises(ValueError, match="shrink"):
+        train(
+            model,
+            IMAGES,
+            Training(epochs=1),
+            seed=0,
+            shrink=lambda _: Mask.dense(prunable_layers(model)),
+            pause_when=lambda: True,
+        )

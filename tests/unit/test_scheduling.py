@@ -25,6 +25,7 @@ class Cluster:
     ends: dict[str, int] = field(default_factory=dict)
     started: dict[str, int] = field(default_factory=dict)
     bounds: dict[str, int] = field(default_factory=dict)  # by when the job must have started
+    urgent: set[str] = field(default_factory=set)  # jobs of a higher priority than the others
 
     def play(self, arrivals: dict[int, list[Waiting]], seconds: dict[str, int]) -> None:
         events = set(arrivals) | {job.since + PASS_MS for jobs in arrivals.values() for job in jobs}
@@ -33,7 +34,8 @@ class Cluster:
             events.discard(now)
             for job_id in [job_id for job_id, end in self.ends.items() if end == now]:
                 del self.running[job_id], self.ends[job_id]
-            self.line += arrivals.get(now, [])
+            # The line as the database gives it: by priority, then by age.
+            self.line = sorted([*self.line, *arrivals.get(now, [])], key=lambda job: job.job_id not in self.urgent)
             while job := choose(self.line, list(self.running.values()), self.total, now=now, pass_ms=self.pass_ms):
                 self.line.remove(job)
                 self.running[job.job_id] = Running(takes=job.needs, since=now)
@@ -96,6 +98,33 @@ def test_without_the_reservation_it_would_starve() -> None:
     cluster = a_stream_of_small_jobs(inf)
 
     assert cluster.started["large"] >= max(cluster.started.values()) - 50
+
+
+def a_sweep_and_more() -> Cluster:
+    """Two hundred jobs of a sweep at once; then an urgent one, one that needs everything, and a small one."""
+    sweep = [waiting(f"sweep-{number:03}", cpus=4.0) for number in range(200)]
+    late = [waiting("urgent", 10, cpus=8.0), waiting("large", 10, cpus=16.0), waiting("small", 10, cpus=2.0)]
+    seconds = dict.fromkeys([job.job_id for job in [*sweep, *late]], 50)
+    cluster = Cluster(urgent={"urgent"})
+    cluster.play({0: sweep, 10: late}, seconds)
+    return cluster
+
+
+def test_a_sweep_holds_up_nothing_that_is_more_urgent() -> None:
+    cluster = a_sweep_and_more()
+
+    assert cluster.started["urgent"] == 50, "as soon as the first of the sweep have ended"
+    same_age = [start for job_id, start in cluster.started.items() if job_id.startswith("sweep")]
+    assert same_age == sorted(same_age), "of one priority the older ones come first"
+
+
+def test_behind_a_sweep_a_small_job_uses_what_is_left_over_and_a_large_one_has_its_turn() -> None:
+    """200 jobs, four at a time, for 50 each: 2,500. After 600 of waiting nobody passes the large one any more."""
+    cluster = a_sweep_and_more()
+
+    assert cluster.started["large"] >= cluster.started["sweep-199"], "they were all there before it"
+    assert cluster.started["large"] <= cluster.bounds.get("large", 2600 + 50)
+    assert len(cluster.started) == 203
 
 
 def test_while_a_large_one_waits_small_ones_use_what_is_free() -> None:

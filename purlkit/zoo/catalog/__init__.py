@@ -32,7 +32,10 @@ __all__ = [
 MODELS = own_and_torchvision()
 
 # What search.algorithm and baselines in a spec may be.
-SEARCHES = {"purl": "PuRL: a DQN walks over the layers and chooses where each is cut"}
+SEARCHES = {
+    "purl": "PuRL: a DQN walks over the layers and chooses where each is cut",
+    "purl-budget": "at exactly the target: a DQN moves weights from layer to layer, from the best naive allocation on",
+}
 BASELINES = {
     "uniform": "the same share from every layer",
     "global": "one threshold for the magnitudes of all layers together",

@@ -15,7 +15,10 @@ _OURS = (
         builder="purlkit.zoo.small:digits_resnet",
         dataset="digits",
         about="a residual net for 8×8 grey images: 10 prunable layers, 77 k weights at width 16",
-        options={"width": Option(default=16, low=1, high=512, about="channels of the first stage")},
+        options={
+            "width": Option(default=16, low=1, high=512, about="channels of the first stage"),
+            "blocks": Option(default=1, low=1, high=100, about="residual blocks in each of three stages; 3: 22 layers"),
+        },
     ),
     ModelEntry(
         name="mlp",

@@ -54,6 +54,16 @@ def test_what_can_never_fit_is_refused_with_the_field_and_what_would(
     assert problem.value.at == at
 
 
+def test_workers_that_train_together_are_counted_too() -> None:
+    resources = Resources(env_runners=1, fine_tune_workers=4)
+
+    with pytest.raises(NotEnoughResources) as problem:
+        refuse_what_never_fits(resources, [Node(3, 0)], at_least=resources.processes, where="the cluster")
+
+    assert problem.value.at == "/resources/fine_tune_workers"
+    assert (resources.cpus, resources.gpus) == (4, 0)
+
+
 def test_what_an_earlier_attempt_began_goes_on_with_fewer() -> None:
     refuse_what_never_fits(asks(4), [Node(1, 0)], at_least=1, where="the cluster")
 

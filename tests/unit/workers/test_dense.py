@@ -1,28 +1,54 @@
-"""The trained network that a job begins with: an upload that does not fit is refused before its tensors are read."""
+"""The dense training goes on where a killed attempt had saved it, in the middle of an epoch too, to the same bits."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from purlkit import checkpoint
-from purlkit.errors import WeightsDontFit
 from purlkit.spec import JobSpec
 from purlkit.zoo import datasets
-from tests.unit.networks import digits_net
-from workers.dense import dense_baseline
+from tests.local_job import LocalLink, local_job
+from workers import dense
+from workers.dense import ON_THE_WAY, SAVED, dense_baseline
+from workers.link import Interrupted
+from workers.tuning import Run
+
+SPEC = JobSpec.model_validate(
+    {
+        "model": {"name": "mlp", "kwargs": {"hidden": 16}, "weights": {"train": {"epochs": 2, "batch_size": 250}}},
+        "targets": {"sparsity": 0.5},
+    }
+).resolve()
+SPLITS = datasets.load(SPEC.data, Path()).without_test()
 
 
-def test_an_upload_for_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "weights"
-    checkpoint.write(path, digits_net(width=4), metadata={})
-    spec = JobSpec.model_validate(
-        {"model": {"name": "digits-resnet", "weights": {"sha256": "0" * 64}}, "targets": {"sparsity": 0.9}}
-    ).resolve()
-    job = SimpleNamespace(spec=spec, device="cpu", saved=lambda _: None)
-    monkeypatch.setattr(checkpoint.files, "safe_open", None)  # no tensor can be read
+def bits(link: LocalLink) -> dict[str, list[float]]:
+    tensors, _ = checkpoint.from_bytes(link.saved[SAVED])
+    return {name: tensor.flatten().tolist() for name, tensor in tensors.items()}
 
-    with pytest.raises(WeightsDontFit, match=r"conv1\.weight is float32\[4, 4, 3, 3\] and not float32\[16, 16, 3, 3\]"):
-        dense_baseline(job, datasets.digits(tmp_path), path)
+
+@pytest.mark.parametrize("saves", [1, 4, 6])
+def test_killed_after_any_step_it_goes_on_there(saves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed, whole = local_job(SPEC, tmp_path / "whole", {})
+    dense_baseline(undisturbed, SPLITS, None)
+    monkeypatch.setattr(dense, "SAVE_SECONDS", -1.0)
+    first, before = local_job(SPEC, tmp_path / "first", {})
+
+    def kill(name: str) -> None:
+        if before.newly_saved.count(name) == saves:
+            before.interrupted = Interrupted("drain")
+
+    before.on_save = kill
+    with pytest.raises(Interrupted):
+        dense_baseline(first, SPLITS, None)
+    steps = before.counter
+    again, after = local_job(SPEC, tmp_path / "again", before.saved)
+    dense_baseline(again, SPLITS, None)
+
+    so_far = Run.from_bytes(before.saved[ON_THE_WAY])
+    assert (so_far.epochs, int(so_far.paused.get("batches", 0))) == divmod(saves, 4)
+    assert whole.newly_saved == [SAVED], "what takes less than a minute is saved at its end only"
+    assert steps + after.counter == whole.counter + 1, "but for the step in which it was killed none was taken twice"
+    assert bits(after) == bits(whole)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    for table in ("jobs", "checks"):
+    for table in ("jobs", "checks", "sweeps"):
         op.add_column(table, sa.Column("tenant", sa.String(length=63), nullable=True))
         op.execute(f"UPDATE {table} SET tenant = 'default'")
         with op.batch_alter_table(table) as altered:
@@ -22,6 +22,7 @@ def upgrade() -> None:
     op.create_index("ix_jobs_tenant_id", "jobs", ["tenant", "id"], unique=False)
     op.create_index("ix_jobs_tenant_state_id", "jobs", ["tenant", "state", "id"], unique=False)
     op.create_index("ix_jobs_tenant_model_id", "jobs", ["tenant", "model", "id"], unique=False)
+    op.create_index("ix_sweeps_tenant_id", "sweeps", ["tenant", "id"], unique=False)
     # Neither has rows below it, so each is made anew: a primary key can't be changed in place everywhere.
     _anew(
         "weights",
@@ -47,7 +48,7 @@ def upgrade() -> None:
         sa.Column("tenant", sa.String(length=63), nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("scopes", sa.String(length=100), nullable=False),
-        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("key_sha256", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=True),
         sa.Column("last_used_at", sa.BigInteger(), nullable=True),

@@ -1,4 +1,4 @@
-"""The sweeper, on both stores: what nobody names goes, what anybody names stays, whoever else is at work."""
+"""The cleaner, on both stores: what nobody names goes, what anybody names stays, whoever else is at work."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sqlalchemy import select
 from purlkit.results import Finish, Outcome
 from services import artifacts, attempts, checks, jobs
 from services.artifacts.blobs import NAMING
+from services.cleaning import KEEP_CHECKS_MS
 from services.errors import NotFound
 from services.ids import new_id
 from services.states import AttemptState
-from services.sweep import KEEP_CHECKS_MS
 from services.tables import Attempt, Base, Job
 from services.testing import FakeLauncher, a_spec
 from tests.bench import Bench
@@ -38,16 +38,16 @@ def test_of_saved_work_the_latest_stays_and_what_it_replaced_goes(yard: Yard) ->
         yard.save(worker, "search", f"after {number}".encode())
     yard.pass_time()
 
-    swept = yard.sweep()
+    cleaned = yard.clean()
 
-    assert swept.blobs == 2
+    assert cleaned.blobs == 2
     assert yard.shelf.names() == [sha256_of(b"after 2")]
 
 
 def test_what_was_sent_just_now_is_left_alone(yard: Yard) -> None:
     yard.keep(b"on its way to a row")
 
-    assert yard.sweep().blobs == 0
+    assert yard.clean().blobs == 0
     assert yard.holds(b"on its way to a row")
 
 
@@ -58,7 +58,7 @@ def test_bytes_that_somebody_else_names_as_well_stay(yard: Yard) -> None:
     one.fail()
     yard.pass_time()
 
-    yard.sweep()
+    yard.clean()
 
     assert yard.holds(b"the same network")
 
@@ -71,7 +71,7 @@ def test_the_saved_work_of_an_ended_job_is_freed_and_of_a_waiting_one_is_not(yar
     waiting.leave(Outcome.DRAINED)
     yard.pass_time()
 
-    yard.sweep()
+    yard.clean()
 
     assert (yard.holds(b"of the ended"), yard.holds(b"of the waiting")) == (False, True)
 
@@ -85,7 +85,7 @@ def test_what_an_attempt_never_published_goes_after_its_end_and_the_published_st
     yard.bench.rescue(lost)
     yard.pass_time()
 
-    assert yard.sweep().staged == 1
+    assert yard.clean().staged == 1
 
     assert (yard.holds(b"half a result"), yard.holds(b"the pruned network")) == (False, True)
 
@@ -95,10 +95,10 @@ def test_bytes_that_never_got_a_row_are_found_in_the_store(yard: Yard) -> None:
     with yard.shelf.store.begin() as writer:
         writer.write(b"an orphan")
         yard.shelf.age(writer.commit().sha256, 2 * 86_400)
-    yard.sweep()
+    yard.clean()
     yard.pass_time()
 
-    yard.sweep()
+    yard.clean()
 
     assert not yard.holds(b"an orphan")
 
@@ -107,7 +107,7 @@ def test_a_file_that_is_not_ours_is_never_touched(yard: Yard) -> None:
     for name in ("README", "zz/notes.txt"):
         yard.shelf.put_beside(name)
 
-    yard.sweep(sweep_grace_seconds=0.0)
+    yard.clean(clean_grace_seconds=0.0)
 
     assert yard.shelf.names() == ["README", "notes.txt"]
 
@@ -119,9 +119,9 @@ def test_old_jobs_go_if_the_settings_say_so_and_only_ended_ones(yard: Yard) -> N
     yard.bench.pause(paused)
     yard.pass_time()
 
-    assert yard.sweep().jobs == 0
-    assert yard.sweep(keep_days=30.0).jobs == 0
-    assert yard.sweep(keep_days=5.0).jobs == 1
+    assert yard.clean().jobs == 0
+    assert yard.clean(keep_days=30.0).jobs == 0
+    assert yard.clean(keep_days=5.0).jobs == 1
 
     with yard.bench.db.read() as session:
         assert list(session.scalars(select(Job.id))) == [paused]
@@ -134,7 +134,7 @@ def test_answers_to_old_dry_runs_go(yard: Yard) -> None:
     assert KEEP_CHECKS_MS < LONG_AGO
     yard.pass_time()
 
-    assert yard.sweep().checks == 1
+    assert yard.clean().checks == 1
 
 
 def test_logs_go_with_what_wrote_them_and_others_stay(yard: Yard) -> None:
@@ -149,14 +149,14 @@ def test_logs_go_with_what_wrote_them_and_others_stay(yard: Yard) -> None:
     for name in [*names, "operator"]:
         (logs / f"{name}.log").write_text("said")
 
-    assert yard.sweep().logs == 0, "they are fresh"
-    assert yard.sweep(sweep_grace_seconds=0.0).logs == 3
+    assert yard.clean().logs == 0, "they are fresh"
+    assert yard.clean(clean_grace_seconds=0.0).logs == 3
 
     left = {path.stem for path in logs.iterdir()}
     assert left == {live.claim.attempt_id, unseen.claim.attempt_id, "operator"}
 
 
-def test_every_column_that_names_stored_bytes_is_known_to_the_sweeper() -> None:
+def test_every_column_that_names_stored_bytes_is_known_to_the_cleaner() -> None:
     columns = {str(table.c.sha256) for table in Base.metadata.tables.values() if "sha256" in table.c}
 
     assert columns - {"blobs.sha256"} == {str(column.property.columns[0]) for column in NAMING}
@@ -189,8 +189,8 @@ class TestDeletedJobs:
         assert worker.attempt.state is AttemptState.RUNNING
 
 
-def test_the_dispatcher_sweeps_now_and_then(bench: Bench, tmp_path: Path) -> None:
-    scene = Scene(bench, FakeLauncher(), PURL_SWEEP_SECONDS="0.01", PURL_SWEEP_GRACE_SECONDS="0.01")
+def test_the_dispatcher_cleans_now_and_then(bench: Bench, tmp_path: Path) -> None:
+    scene = Scene(bench, FakeLauncher(), PURL_CLEAN_SECONDS="0.01", PURL_CLEAN_GRACE_SECONDS="0.01")
     with bench.store.begin() as writer:
         writer.write(b"nobody's")
         sha256 = artifacts.keep(bench.db, writer).sha256
@@ -199,7 +199,7 @@ def test_the_dispatcher_sweeps_now_and_then(bench: Bench, tmp_path: Path) -> Non
 
     scene.tick_until("it is gone", lambda: not path.exists())
     # Its thread has a connection to a database that is about to go.
-    wait_until("the sweep is over", lambda: "sweep" not in {thread.name for thread in threading.enumerate()})
+    wait_until("the clean is over", lambda: "clean" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_the_dispatcher_ends_the_processes_of_a_deleted_job(bench: Bench) -> None:
@@ -218,22 +218,22 @@ def test_the_dispatcher_ends_the_processes_of_a_deleted_job(bench: Bench) -> Non
         assert attempts.leftovers(session) == []
 
 
-def test_an_operator_sweeps_by_hand(bench: Bench) -> None:
+def test_an_operator_cleans_by_hand(bench: Bench) -> None:
     worker = bench.running()
     with bench.store.begin() as writer:
         writer.write(b"nobody's")
         sha256 = artifacts.keep(bench.db, writer).sha256
-    environ = {**bench.environ, "PURL_SWEEP_GRACE_SECONDS": "0.001"}
+    environ = {**bench.environ, "PURL_CLEAN_GRACE_SECONDS": "0.001"}
 
     said = subprocess.run(
-        [sys.executable, "-m", "services", "sweep"],
+        [sys.executable, "-m", "services", "clean"],
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
 
-    assert said == "swept: blobs 1\n"
+    assert said == "cleaned: blobs 1\n"
     with pytest.raises(NotFound):
         bench.store.open(sha256)
     assert worker.beat() == "continue"

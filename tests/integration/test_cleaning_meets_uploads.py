@@ -1,4 +1,4 @@
-"""The sweeper, on both stores, just as somebody sends again what it has come for."""
+"""The cleaner, on both stores, just as somebody sends again what it has come for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def yard(bench: Bench, shelf: Shelf) -> Yard:
 
 
 class TestAMeeting:
-    """Bytes that have lain unnamed for long are sent again, just as the sweeper comes for them."""
+    """Bytes that have lain unnamed for long are sent again, just as the cleaner comes for them."""
 
     DATA = b"the same bytes again"
 
@@ -33,16 +33,16 @@ class TestAMeeting:
         return sha256
 
     @pytest.mark.usefixtures("old")
-    def test_sent_again_before_the_sweeper_looks_they_are_fresh(self, yard: Yard) -> None:
+    def test_sent_again_before_the_cleaner_looks_they_are_fresh(self, yard: Yard) -> None:
         worker = yard.bench.running()
         yard.keep(self.DATA)
 
-        assert yard.sweep().blobs == 0
+        assert yard.clean().blobs == 0
 
         worker.save("search", self.DATA)
         assert yard.holds(self.DATA)
 
-    def test_named_before_the_sweeper_gets_there_they_stay(self, yard: Yard, old: str) -> None:
+    def test_named_before_the_cleaner_gets_there_they_stay(self, yard: Yard, old: str) -> None:
         with yard.bench.db.read() as session:
             doomed = blobs.unnamed(session, idle_ms=0)
         worker = yard.bench.running()
@@ -69,14 +69,14 @@ class TestAMeeting:
         contents = [f"content {number}".encode() for number in range(3)]
         done = threading.Event()
 
-        def sweep_on() -> None:
+        def clean_on() -> None:
             while not done.is_set():
                 artifacts.remove_unnamed(yard.bench.db, yard.shelf.store, map(sha256_of, contents), idle_ms=100)
 
-        sweepers = [threading.Thread(target=sweep_on) for _ in range(2)]
+        cleaners = [threading.Thread(target=clean_on) for _ in range(2)]
         worker = yard.bench.running()
-        for sweeper in sweepers:
-            sweeper.start()
+        for cleaner in cleaners:
+            cleaner.start()
         refused = 0
         try:
             for turn in range(15):
@@ -91,8 +91,8 @@ class TestAMeeting:
                 assert yard.holds(data), "a row names it"
         finally:
             done.set()
-            for sweeper in sweepers:
-                sweeper.join()
+            for cleaner in cleaners:
+                cleaner.join()
 
         with yard.bench.db.read() as session:
             for named in session.scalars(select(SavedBlob.sha256)):

@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 DAY_MS = 86_400_000
 # Of a dry run's answer layers and range are used again by the same question, for so long.
 KEEP_CHECKS_MS = 7 * DAY_MS
-# A service that is restarted often is swept all the same, and one that starts has better things to do.
-FIRST_SWEEP_SECONDS = 60.0
+# A service that is restarted often is cleaned all the same, and one that starts has better things to do.
+FIRST_CLEAN_SECONDS = 60.0
 # So many jobs in one transaction: nobody waits long for it.
 JOBS_AT_ONCE = 20
 # For these all jobs are looked through once more, which takes longer than to remove a few rows.
@@ -47,7 +47,7 @@ WEIGHTS_AT_ONCE = 500
 
 
 @dataclass
-class Swept:
+class Cleaned:
     """How many of each were removed."""
 
     jobs: int = 0
@@ -65,47 +65,47 @@ class Swept:
         return ", ".join(f"{name} {count}" for name, count in counted if count) or "nothing"
 
 
-class Sweeper:
-    """Sweeps now and then, in a thread of its own: a store that answers slowly holds nobody else up."""
+class Cleaner:
+    """Cleans now and then, in a thread of its own: a store that answers slowly holds nobody else up."""
 
     def __init__(self, db: Database, store: Store, settings: Settings) -> None:
         self._db, self._store, self._settings = db, store, settings
         self._thread: threading.Thread | None = None
-        self._due_at = time.monotonic() + min(FIRST_SWEEP_SECONDS, settings.sweep_seconds)
+        self._due_at = time.monotonic() + min(FIRST_CLEAN_SECONDS, settings.clean_seconds)
 
     def now_and_then(self) -> None:
         if time.monotonic() < self._due_at or (self._thread is not None and self._thread.is_alive()):
             return
-        self._due_at = time.monotonic() + self._settings.sweep_seconds
-        self._thread = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+        self._due_at = time.monotonic() + self._settings.clean_seconds
+        self._thread = threading.Thread(target=self._clean, name="cleaning", daemon=True)
         self._thread.start()
 
-    def _sweep(self) -> None:
+    def _clean(self) -> None:
         try:
-            log.info("swept: %s", sweep(self._db, self._store, self._settings))
+            log.info("cleaned: %s", clean(self._db, self._store, self._settings))
         except (PurlError, DBAPIError) as error:
-            log.warning("the sweep is put off: %s", getattr(error, "orig", error))
+            log.warning("the cleaning is put off: %s", getattr(error, "orig", error))
         except Exception:
-            log.exception("the sweep failed")
+            log.exception("the cleaning failed")
 
 
-def sweep(db: Database, store: Store, settings: Settings) -> Swept:
+def clean(db: Database, store: Store, settings: Settings) -> Cleaned:
     """Fine to run at any time, by several at once, and to be killed in."""
-    grace_ms = round(settings.sweep_grace_seconds * 1000)
-    swept = Swept()
-    swept.jobs = _delete_old_jobs(db, settings.keep_days)
-    swept.weights = _forget_weights(db, settings.keep_weights_days)
+    grace_ms = round(settings.clean_grace_seconds * 1000)
+    cleaned = Cleaned()
+    cleaned.jobs = _delete_old_jobs(db, settings.keep_days)
+    cleaned.weights = _forget_weights(db, settings.keep_weights_days)
     with db.write() as session:
-        swept.saved = _free_saved_work(session, grace_ms)
-        swept.staged = _free_staged(session, grace_ms)
-        swept.checks, swept.keys = _forget(session)
-    swept.unfinished = store.clear_unfinished(older_than_seconds=settings.sweep_grace_seconds)
+        cleaned.saved = _free_saved_work(session, grace_ms)
+        cleaned.staged = _free_staged(session, grace_ms)
+        cleaned.checks, cleaned.keys = _forget(session)
+    cleaned.unfinished = store.clear_unfinished(older_than_seconds=settings.clean_grace_seconds)
     _adopt(db, store)
     with db.read() as session:
         unnamed = blobs.unnamed(session, idle_ms=grace_ms)
-    swept.blobs = artifacts.remove_unnamed(db, store, unnamed, idle_ms=grace_ms)
-    swept.logs = _remove_logs(db, settings.data_dir / "logs", settings.sweep_grace_seconds)
-    return swept
+    cleaned.blobs = artifacts.remove_unnamed(db, store, unnamed, idle_ms=grace_ms)
+    cleaned.logs = _remove_logs(db, settings.data_dir / "logs", settings.clean_grace_seconds)
+    return cleaned
 
 
 def _delete_old_jobs(db: Database, keep_days: float) -> int:
