@@ -85,8 +85,9 @@ def test_no_request_breaks_the_service_or_is_answered_against_the_document(tmp_p
                     if key:
                         keys.adopt(session, key, name="the fuzzer's")
 
-            def get_call_kwargs(self, case: Any) -> dict[str, Any]:  # noqa: ARG002
-                return {"headers": {"Authorization": f"Bearer {key}"}} if key else {}
+            def before_call(self, case: Any) -> None:
+                if key:
+                    case.headers = {**(case.headers or {}), "Authorization": f"Bearer {key}"}
 
             def validate_response(self, response: Any, case: Any, **_: Any) -> None:
                 sent[case.operation.label, response.status_code] += 1
