@@ -18,7 +18,7 @@ help:  ## show this list
 $(READY): requirements.lock pyproject.toml
 	@echo "setting up $(VENV): about 6 GB and 3 minutes the first time (torch brings its CUDA libraries)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: make PYTHON=python3.11 …"; exit 1; }
-	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install -qq --disable-pip-version-check -r requirements.lock
 	@$(RUN) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)

@@ -20,6 +20,7 @@ from typing import Any
 from fastapi.sse import EventSourceResponse, format_sse_event
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive, Scope, Send
 
@@ -135,8 +136,8 @@ class Hub:
             known = {job_id: feed.seen for job_id, feed in self._feeds.items() if feed.seen is not None}
             try:
                 looks = await run_in_threadpool(self._look, known)
-            except DBAPIError as error:
-                log.warning("the database does not answer, watchers wait: %s", error.orig)
+            except (DBAPIError, PoolTimeout) as error:
+                log.warning("the database does not answer, watchers wait: %s", getattr(error, "orig", error))
                 looks = {}
             for job_id, (pieces, ended) in looks.items():
                 feed = self._feeds.get(job_id)

@@ -105,9 +105,9 @@ def measure(algorithm: PurlDQN, *, states: bool) -> tuple[float, float, float]:
     algorithm._learn_from = timed
     wall, cpu = time.monotonic(), time.process_time()
     while not algorithm.search_done:
-        before = len(algorithm.learnt.episodes)
+        before = algorithm.schedule.played
         algorithm.train()
-        if states and len(algorithm.learnt.episodes) > before:
+        if states and algorithm.schedule.played > before:
             searchstate.dump(algorithm)
     steps = algorithm.learnt.steps
     return time.monotonic() - wall, (time.process_time() - cpu) / steps, learning / steps

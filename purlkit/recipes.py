@@ -128,7 +128,7 @@ def _purl() -> list[Recipe]:
                 f"purl-resnet50-imagenet-{60 + last}-epochs",
                 "PuRL",
                 "purl",
-                _NO_RATES,
+                _NO_RATES + ("" if last == 30 else ", nor which stage has the 30 epochs more: the last"),
                 model=resnet50,
                 targets={"sparsity": 0.8027},
                 stages=[0.3655, 0.7573, 0.8027],
@@ -163,25 +163,25 @@ def _purl() -> list[Recipe]:
 def _quoted_by_purl() -> list[Recipe]:
     """What PuRL's paper compares itself with, by its own words; the methods' own papers have more."""
     said = "only sparsity and epochs are quoted: purlkit.prune has the method"
+    no_sparsity = "only the share of FLOPs is quoted: purlkit.prune has the method, for a share of the weights"
     rows = (
-        ("amc-resnet50-imagenet", "amc", "resnet50", 0.8, 120),
-        ("state-of-sparsity-resnet50-imagenet", "gmp", "resnet50", 0.8, 153),
-        ("amc-mobilenet_v2-imagenet", "amc", "mobilenet_v2", 0.3, 120),
+        ("amc-resnet50-imagenet", "amc", "resnet50", {"sparsity": 0.8}, 120, said),
+        ("state-of-sparsity-resnet50-imagenet", "gmp", "resnet50", {"sparsity": 0.8}, 153, said),
+        ("amc-mobilenet_v2-imagenet", "amc", "mobilenet_v2", {"flops": 0.3}, 120, no_sparsity),
     )
-    no_sparsity = "; its 30 % are of the FLOPs and not of the weights"
     return [
         _recipe(
             name,
             "PuRL",
             method,
-            said + (no_sparsity if model == "mobilenet_v2" else ""),
+            ours,
             runs="library",
             model=_pretrained(model),
-            targets={"sparsity": sparsity},
+            targets=targets,
             search={"episodes": 400} if method == "amc" else {},
             fine_tune={**_IMAGENET_TUNE, "epochs": epochs},
         )
-        for name, method, model, sparsity, epochs in rows
+        for name, method, model, targets, epochs, ours in rows
     ]
 
 
@@ -263,8 +263,8 @@ def _gradual() -> list[Recipe]:
             f"global-mp-resnet50-{percent:g}-gradual",
             "Global MP",
             "global-gradual",
-            "the paper gives no recipe of the gradual runs: the one-shot one. purlkit.prune(method='global-gradual', "
-            "training=…) trains an untrained network",
+            "the paper gives no recipe of the gradual runs: the one-shot one, all with the rate at 90 % and the decay "
+            "at 80 %. purlkit.prune(method='global-gradual', training=…) trains an untrained network",
             runs="library",
             model={"name": "resnet50", "weights": {"train": {**_RESNET50_TUNE, "learning_rate": 0.1024}}},
             targets={"sparsity": round(percent / 100, 6)},

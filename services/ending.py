@@ -16,7 +16,7 @@ from services.errors import StoreFull, StoreUnavailable
 from services.launch import Launcher
 from services.patience import noting
 from services.settings import Settings
-from services.tables import Attempt
+from services.tables import PLACE, Attempt
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +67,14 @@ class Ender:
                         self._end(attempt)
         with noting(errors):
             with self._db.read() as session:
-                left = attempts.leftovers(session)
+                left, attended = attempts.leftovers(session), scheduling.places(session)
             for leftover in left:
+                handle = dict(leftover.handle)
+                place = handle.pop(PLACE, None)
+                if place != self._place and place in attended:
+                    continue
                 with noting(errors):
-                    self._launcher.end(leftover.handle)
+                    self._launcher.end(handle)
                     with self._db.write() as session:
                         attempts.cleared(session, leftover)
 

@@ -20,7 +20,18 @@ from services.ids import is_id, new_id
 from services.moves import CANCELLED, end_attempt, live_attempt, lock, move_job
 from services.quotas import Quotas
 from services.states import AttemptState, JobState
-from services.tables import Artifact, Attempt, IdempotencyKey, Job, JobLabel, Json, Leftover, SavedBlob, Sweep
+from services.tables import (
+    PLACE,
+    Artifact,
+    Attempt,
+    IdempotencyKey,
+    Job,
+    JobLabel,
+    Json,
+    Leftover,
+    SavedBlob,
+    Sweep,
+)
 from services.tenants import tenant_of
 
 HOUR_MS = 3_600_000
@@ -169,7 +180,7 @@ def delete(session: Session, job_id: str) -> list[str]:
     if not job.state.is_terminal:
         raise IllegalMove("the job has not ended", remedy="cancel it first")
     for attempt in session.scalars(select(Attempt).where(Attempt.job_id == job.id, Attempt.handle.is_not(None))):
-        session.add(Leftover(attempt_id=attempt.id, handle=attempt.handle))
+        session.add(Leftover(attempt_id=attempt.id, handle={**(attempt.handle or {}), PLACE: attempt.place}))
     named = [*session.scalars(select(Artifact.sha256).where(Artifact.job_id == job.id))]
     named += session.scalars(select(SavedBlob.sha256).where(SavedBlob.job_id == job.id))
     weights.let_go(session, job.id)

@@ -65,7 +65,12 @@ class Room:
 # Of who takes something now: id, tenant, priority, not_before, cpus, gpus, since when, whether it is starting.
 Taking = Row[str, str, int, int, float, float, int, bool]
 
+# Of who stands in the line: id, priority, cpus, gpus, when it began, from when on it waits for its turn.
+Standing = Row[str, int, float, float, int | None, int]
+
 BOUNDLESS = Room(attempts=1, cpus=inf, gpus=inf)
+
+_LIMITS = ("cpus", "gpus", "found_cpus", "found_gpus")
 
 
 def room_of(attempts: int, cpus: float | None, gpus: float | None) -> Room:
@@ -122,7 +127,7 @@ def next_job(session: Session, settings: Settings, now: int, has: Capacity | Non
         return None
     # Nobody holds up others by having many jobs.
     sated = at_their_limit(running, settings.tenant_running)
-    line = _line(session, now, most=room_in(replace(settings, cpus=None, gpus=None), has), without=sated)
+    line = _line(session, now, found=room_in(replace(settings, cpus=None, gpus=None), has), without=sated)
     while (chosen := choose(line, running, total, now=now, pass_ms=settings.pass_seconds * 1000)) is not None:
         # Somebody is just pausing or cancelling a row that is locked: the next of the line then.
         query = select(Job).where(Job.id == chosen.job_id, Job.state == JobState.QUEUED)
@@ -144,6 +149,8 @@ def announce(session: Session, settings: Settings, dispatcher_id: str, place: st
             max_running=settings.max_running,
             cpus=None if room.cpus == inf else room.cpus,
             gpus=None if room.gpus == inf else room.gpus,
+            found_cpus=has and has.cpus,
+            found_gpus=has and has.gpus,
             seen_at=now,
         )
     )
@@ -161,25 +168,38 @@ def places(session: Session) -> set[str]:
     return set(session.scalars(select(DispatcherRow.place).where(recent)))
 
 
-def given_out(session: Session) -> tuple[int, Room | None]:
-    """What time it is, and what the dispatchers that are there give out; None if there is none."""
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the dispatchers that are there give out."""
+
+    now: int
+    total: Room | None  # None if there is none
+    found: Room  # what the places were found to have
+
+
+def given_out(session: Session) -> Given:
     there = session.connection().execute(_GIVEN_OUT).one()
     if not there.dispatchers:
-        return there.now, None
-    # Who has no limit is not counted among those who have one.
-    cpus = there.most_cpus if there.with_cpus == there.dispatchers else None
-    gpus = there.most_gpus if there.with_gpus == there.dispatchers else None
-    return there.now, room_of(there.most_running, cpus, gpus)
+        return Given(now=there.now, total=None, found=BOUNDLESS)
+
+    def most(what: str) -> float | None:
+        """Who has no limit is not counted among those who have one."""
+        counted, largest = getattr(there, f"with_{what}"), getattr(there, f"most_{what}")
+        return largest if counted == there.dispatchers else None
+
+    return Given(
+        now=there.now,
+        total=room_of(there.most_running, most("cpus"), most("gpus")),
+        found=room_of(there.most_running, most("found_cpus"), most("found_gpus")),
+    )
 
 
 _GIVEN_OUT = select(
     now_ms().label("now"),
     func.count().label("dispatchers"),
     func.max(DispatcherRow.max_running).label("most_running"),
-    func.count(DispatcherRow.cpus).label("with_cpus"),
-    func.max(DispatcherRow.cpus).label("most_cpus"),
-    func.count(DispatcherRow.gpus).label("with_gpus"),
-    func.max(DispatcherRow.gpus).label("most_gpus"),
+    *(func.count(getattr(DispatcherRow, what)).label(f"with_{what}") for what in _LIMITS),
+    *(func.max(getattr(DispatcherRow, what)).label(f"most_{what}") for what in _LIMITS),
 ).where(DispatcherRow.seen_at > now_ms() - PRESENT_MS)
 
 
@@ -190,27 +210,20 @@ def at_their_limit(running: Iterable[Running], most: int | None) -> set[str]:
     return {tenant for tenant, count in Counter(one.tenant for one in running).items() if count >= most}
 
 
-def _line(session: Session, now: int, *, most: Room, without: Collection[str] = ()) -> list[Waiting]:
+def needs(job: Job | Standing, found: Room) -> Room:
     """A job that has begun makes do with what a cluster has left, should that be less than it had then."""
-    due = select(Job.id, Job.cpus, Job.gpus, Job.not_before, Job.started_at).where(*_due(now))
+    if job.started_at is None:
+        return Room(cpus=job.cpus, gpus=job.gpus)
+    # Of what there is none at all, none is left to make do with.
+    return Room(cpus=min(job.cpus, found.cpus) or job.cpus, gpus=min(job.gpus, found.gpus) or job.gpus)
+
+
+def _line(session: Session, now: int, *, found: Room, without: Collection[str] = ()) -> list[Waiting]:
+    due = select(Job.id, Job.priority, Job.cpus, Job.gpus, Job.started_at, Job.not_before).where(*_due(now))
     if without:
         due = due.where(Job.tenant.not_in(without))
-    rows = session.execute(due.order_by(Job.priority.desc(), Job.id).limit(LONGEST_LOOK)).all()
-
-    def needs(cpus: float, gpus: float, *, begun: bool) -> Room:
-        if not begun:
-            return Room(cpus=cpus, gpus=gpus)
-        # Of what there is none at all, none is left to make do with.
-        return Room(cpus=min(cpus, most.cpus) or cpus, gpus=min(gpus, most.gpus) or gpus)
-
-    return [
-        Waiting(
-            job_id=row.id,
-            needs=needs(row.cpus, row.gpus, begun=row.started_at is not None),
-            since=row.not_before,
-        )
-        for row in rows
-    ]
+    rows = session.execute(due.order_by(Job.priority.desc(), Job.id).limit(LONGEST_LOOK))
+    return [Waiting(job_id=row.id, needs=needs(row, found), since=row.not_before) for row in rows]
 
 
 def running_now(session: Session) -> list[Running]:

@@ -68,7 +68,7 @@ class Settings:
     tenant_stored_bytes: int | None = None
     tenant_streams: int = 200  # live streams of events at once, of each tenant and API process
     max_connections: int = 10_000  # of each API process; one more is refused
-    idempotency_hours: float = 24.0
+    idempotency_hours: float = 24.0  # at least so long, for that is what the API promises
     metrics_port: int | None = None  # of the dispatcher's own /metrics and /livez; the API has them beside its routes
     log_format: str = "text"  # or json: one object a line
 
@@ -117,7 +117,7 @@ class Settings:
             tenant_stored_bytes=read("PURL_TENANT_STORED_BYTES", cls.tenant_stored_bytes, _whole(1, 2**60)),
             tenant_streams=read("PURL_TENANT_STREAMS", cls.tenant_streams, _whole(1, 10**6)),
             max_connections=read("PURL_MAX_CONNECTIONS", cls.max_connections, _whole(10, 10**6)),
-            idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _seconds),
+            idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _hours),
             metrics_port=read("PURL_METRICS_PORT", cls.metrics_port, _whole(0, 65_535)),
             log_format=read("PURL_LOG_FORMAT", cls.log_format, _one_of("text", "json")),
         )
@@ -198,12 +198,20 @@ def _amount(text: str) -> float | None:
 
 
 def _some(text: str) -> float:
-    remedy = "use a number from 0 to 1000000"
+    return _within(text, 0, 1_000_000)
+
+
+def _hours(text: str) -> float:
+    return _within(text, Settings.idempotency_hours, 87_600)
+
+
+def _within(text: str, low: float, high: float) -> float:
+    remedy = f"use a number from {low:.7g} to {high:.7g}"
     try:
         value = float(text)
     except ValueError:
         raise ValueError(remedy) from None
-    if not 0 <= value <= 1_000_000:
+    if not low <= value <= high:
         raise ValueError(remedy)
     return value
 

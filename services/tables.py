@@ -147,6 +147,8 @@ class DispatcherRow(Base):
     max_running: Mapped[int]
     cpus: Mapped[float | None]
     gpus: Mapped[float | None]
+    found_cpus: Mapped[float | None]  # what its place was found to have, whatever the settings say
+    found_gpus: Mapped[float | None]
     seen_at: Mapped[int]
 
 
@@ -240,13 +242,16 @@ class StoredBlob(Base):
     touched_at: Mapped[int] = mapped_column(index=True)
 
 
+PLACE = "place"
+
+
 class Leftover(Base):
     """Processes of an attempt whose job was deleted before they were seen gone."""
 
     __tablename__ = "leftovers"
 
     attempt_id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    handle: Mapped[Json]
+    handle: Mapped[Json]  # the launcher's, and under PLACE whose dispatcher can see them
 
 
 class Check(Base):

@@ -12,6 +12,7 @@ from services import attempts, events, jobs, outlook, scheduling
 from services.artifacts import LocalStore, Store
 from services.attempts.endings import Cause
 from services.database import Database
+from services.launch import Capacity
 from services.moves import live_attempt
 from services.outlook import Outlook
 from services.settings import Settings
@@ -28,11 +29,11 @@ class Bench:
         self.db = Database.open(database_url)
         self.store: Store = LocalStore(folder / "artifacts")
 
-    def announce(self, **environ: str) -> None:
-        """As if a dispatcher were there, with these settings."""
+    def announce(self, *, found: Capacity | None = None, **environ: str) -> None:
+        """As if a dispatcher were there, with these settings, in a place that was found to have so much."""
         settings = Settings.from_environ({**self.environ, **environ})
         with self.db.write() as session:
-            scheduling.announce(session, settings, "dsp_1", "here")
+            scheduling.announce(session, settings, "dsp_1", "here", found)
 
     def dispatchers(self) -> list[DispatcherRow]:
         with self.db.read() as session:

@@ -29,10 +29,28 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
 
 def test_every_file_that_the_readme_names_exists() -> None:
     readme = (ROOT / "README.md").read_text()
-    named = re.findall(r"\b((?:purlkit|services|workers|api|docs|tests|examples)/[\w./-]*\w)", readme)
+    named = re.findall(r"\b((?:purlkit|services|workers|api|docs|tests|examples|deploy|benchmarks)/[\w./-]*\w)", readme)
 
     assert len(named) > 10
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_link_within_the_documents_leads_somewhere() -> None:
+    broken = []
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
+        prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", prose):
+            path, _, heading = link.partition("#")
+            target = page.parent / path if path else page
+            if not target.exists() or (heading and heading not in headings(target)):
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+
+    assert broken == []
+
+
+def headings(page: Path) -> list[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def test_every_recipe_is_documented_and_no_other() -> None:

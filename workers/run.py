@@ -35,7 +35,8 @@ OUTCOMES = {"pause": Outcome.PAUSED, "cancel": Outcome.CANCELLED, "drain": Outco
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "onnx_ir"):  # they tell of every step; `purl logs` is for ours
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     link = Link(environ["PURL_URL"], environ["PURL_ATTEMPT"], environ["PURL_TOKEN"], on_fence=end_everything)
     signal.signal(signal.SIGTERM, lambda *_: link.drain())
     with scratch.folder(environ) as folder:

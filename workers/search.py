@@ -229,7 +229,7 @@ def _build(stage: Stage, pulse: Pulse, target_accuracy: float, datasets_dir: Pat
 
 
 def _play(algorithm: PurlDQN, hooks: Hooks) -> None:
-    reported = len(algorithm.learnt.episodes)
+    reported, kept = len(algorithm.learnt.episodes), algorithm.schedule.played
     before, began = algorithm.learnt.seconds, time.monotonic()
     while not algorithm.search_done:
         hooks.on_wait()
@@ -239,4 +239,6 @@ def _play(algorithm: PurlDQN, hooks: Hooks) -> None:
             for episode in algorithm.learnt.episodes[reported:]:
                 hooks.on_episode(episode)
             reported = len(algorithm.learnt.episodes)
+        if algorithm.schedule.played > kept:  # one that is not learnt from yet is played all the same
+            kept = algorithm.schedule.played
             hooks.on_state(searchstate.dump(algorithm))

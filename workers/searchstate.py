@@ -16,6 +16,7 @@ from safetensors.numpy import load, save
 from purlkit.agent.schedule import Schedule
 from purlkit.results import Episode
 from workers.dqn import PurlDQN
+from workers.playing import Played
 
 FORMAT = 1
 
@@ -33,10 +34,13 @@ def dump(algorithm: PurlDQN) -> bytes:
     for version, policy in algorithm.learnt.policies.items():
         tensors.update({f"policy/{version}/{name}": value for name, value in policy.items()})
     tensors.update({f"replay/{name}": column for name, column in algorithm.replay.arrays().items()})
+    ahead = algorithm.schedule.finished
+    tensors.update({f"finished/{index}": played.observations for index, played in ahead.items()})
     rest = {
         "format": FORMAT,
         "committed": algorithm.schedule.committed,
         "started": algorithm.schedule.started,
+        "finished": [[played.episode.model_dump(mode="json"), played.terminated] for played in ahead.values()],
         "steps": algorithm.learnt.steps,
         "episodes": [episode.model_dump(mode="json") for episode in algorithm.learnt.episodes],
         "generator": algorithm.replay.generator.bit_generator.state,
@@ -70,9 +74,14 @@ def restore(algorithm: PurlDQN, content: bytes) -> None:
     algorithm.learnt.seconds = rest["seconds"]
     algorithm.learnt.episodes = [Episode.model_validate(episode) for episode in rest["episodes"]]
     algorithm.learnt.policies = policies
+    observations = _below(tensors, "finished")
+    finished = {}
+    for told, terminated in rest.get("finished", ()):  # states of earlier versions have none
+        episode = Episode.model_validate(told)
+        finished[episode.index] = Played(episode, observations[str(episode.index)], terminated)
     before = algorithm.schedule
     algorithm.schedule = Schedule(
-        before.episodes, before.lookahead, committed=rest["committed"], started=rest["started"]
+        before.episodes, before.lookahead, committed=rest["committed"], started=rest["started"], finished=finished
     )
 
 

@@ -37,7 +37,8 @@ class Share:
 def of(parts: Parts) -> dict[str, Any]:
     """The template's values."""
     with parts.db.read() as session:
-        now, total = scheduling.given_out(session)
+        given = scheduling.given_out(session)
+        now, total = given.now, given.total
         running = scheduling.running_now(session)
         taken = {
             "attempts": float(len(running)),

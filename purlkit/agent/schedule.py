@@ -7,23 +7,37 @@ their index. So which runner is faster changes nothing: the result is the same o
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Schedule(Generic[T]):
-    def __init__(self, episodes: int, lookahead: int, *, committed: int = 0, started: int = 0) -> None:
+    def __init__(
+        self,
+        episodes: int,
+        lookahead: int,
+        *,
+        committed: int = 0,
+        started: int = 0,
+        finished: Mapping[int, T] | None = None,
+    ) -> None:
         self.episodes = episodes
         self.lookahead = lookahead
         self.committed = committed  # episodes 0 … committed - 1 are learnt from
         self.started = max(started, committed)  # episodes below this were begun once, here or in an earlier attempt
-        self._waiting = list(range(committed, episodes))  # a heap
-        self._finished: dict[int, T] = {}
+        self.finished = dict(finished or {})  # not learnt from yet: an earlier episode is still being played
+        self._waiting = [index for index in range(committed, episodes) if index not in self.finished]  # a heap
 
     @property
     def done(self) -> bool:
         return self.committed == self.episodes
+
+    @property
+    def played(self) -> int:
+        """How many episodes need never be played again."""
+        return self.committed + len(self.finished)
 
     def version_for(self, index: int) -> int:
         """How many episodes the policy of this episode has learnt from."""
@@ -47,12 +61,12 @@ class Schedule(Generic[T]):
         heapq.heappush(self._waiting, index)
 
     def finish(self, index: int, outcome: T) -> None:
-        self._finished[index] = outcome
+        self.finished[index] = outcome
 
     def commit_next(self) -> T | None:
         """The outcome to learn from now, or None until the episode whose turn it is has finished."""
-        if self.committed not in self._finished:
+        if self.committed not in self.finished:
             return None
-        outcome = self._finished.pop(self.committed)
+        outcome = self.finished.pop(self.committed)
         self.committed += 1
         return outcome

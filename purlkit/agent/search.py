@@ -103,9 +103,11 @@ def search(
     sparsity = arguments.a_number("sparsity", sparsity)
     # Out of reach is said now and not after all the episodes.
     weights_to_keep(arguments.layers_with_values(model), sparsity)
-    seed = arguments.a_whole_number("seed", seed)
+    seed = arguments.a_seed(seed)
     if accuracy_target is not None:
         accuracy_target = arguments.a_share("accuracy_target", accuracy_target)
+    if not (on_episode is None or callable(on_episode)):
+        raise InvalidSpec("on_episode is no function", at="/on_episode", remedy="give one that takes an Episode")
     cache = arguments.as_in_a_spec(Resources, **({} if cache_bytes is None else {"cache_bytes": cache_bytes}))
     splits = arguments.images_for(model, data)
     if settings is None:

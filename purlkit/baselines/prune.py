@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from purlkit import arguments, baselines
 from purlkit.baselines.scoring import by_reward_split
-from purlkit.errors import MissingData, UnknownName
+from purlkit.errors import InvalidSpec, MissingData, UnknownName
 from purlkit.pruning.masks import Mask
 from purlkit.spec import Retrain, Search, Training
 from purlkit.training.data import Splits
@@ -21,9 +22,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "training": lambda given: arguments.of_kind("training", given, Training),
     "retrain": lambda given: given is None or arguments.of_kind("retrain", given, Retrain),
     "episodes": lambda given: arguments.a_whole_number("episodes", given, least=1),
-    "seed": lambda given: arguments.a_whole_number("seed", given),
-    "alphas": lambda given: arguments.as_in_a_spec(Search, alphas=given),
-    "criterion": lambda given: arguments.as_in_a_spec(Search, criterion=given),
+    "seed": arguments.a_seed,
 }
 
 
@@ -53,8 +52,7 @@ def prune(
     if not isinstance(method, str) or method not in baselines.METHODS:
         raise UnknownName(kind="method", known=sorted(baselines.METHODS), at="/method")
     sparsity = arguments.a_number("sparsity", sparsity)
-    for name in options.keys() & _CHECKS.keys():
-        _CHECKS[name](options[name])
+    options = _checked(method, options)
     layers = arguments.layers_with_values(model)
     find = baselines.method(method)
     if method in baselines.FROM_WEIGHTS:
@@ -71,3 +69,24 @@ def prune(
             mask = find(layers, sparsity, score=score, **options)
     mask.apply(layers)
     return mask
+
+
+def _checked(method: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options as the method takes them; the first that it has not, or that is not what it may be, is named."""
+    takes = inspect.signature(baselines.method(method)).parameters.values()
+    known = {parameter.name for parameter in takes if parameter.kind is parameter.KEYWORD_ONLY}
+    if "score" in known:  # made here, of a training that may be chosen
+        known = known - {"score"} | {"retrain"}
+    for name, given in options.items():
+        if name not in known:
+            raise InvalidSpec(
+                f"{method} has no option {name}", at=f"/{name}", remedy=f"use those of {', '.join(sorted(known))}"
+            )
+        if name in _CHECKS:
+            _CHECKS[name](given)
+    # Which numbers an alpha may be, and which it is when none are given, depends on the criterion.
+    grid = {name: options[name] for name in ("alphas", "criterion") if name in options}
+    if not grid:
+        return options
+    search = arguments.as_in_a_spec(Search, **grid)
+    return {**options, "alphas": search.alphas, "criterion": search.criterion}

@@ -71,7 +71,10 @@ def verify_onnx(path: Path, model: nn.Module, images: Tensor) -> None:
     runtime: Any = importlib.import_module("onnxruntime")
     model = copy.deepcopy(model).to("cpu")
     _compare_weights(path, model)
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own kinds have no common one
+        raise VerificationFailed("onnxruntime can't read the ONNX file") from error
     images = images.to("cpu")
     with mode(model, training=False), torch.inference_mode():
         for batch in (images, images[:1]):
@@ -86,7 +89,13 @@ def verify_onnx(path: Path, model: nn.Module, images: Tensor) -> None:
 
 def _compare_weights(path: Path, model: nn.Module) -> None:
     onnx: Any = importlib.import_module("onnx")
-    held = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
+    try:
+        # We write none with weights in other files, and a file may not choose what is read here.
+        held = {tensor.name: tensor for tensor in onnx.load(path, load_external_data=False).graph.initializer}
+    except Exception as error:  # protobuf's, and whatever onnx makes of it
+        raise VerificationFailed("the ONNX file can't be read") from error
+    if any(tensor.data_location for tensor in held.values()):
+        raise VerificationFailed("the ONNX file has its weights outside of it")
     for layer in prunable_layers(model):
         name = next((name for name in _names(model, layer) if name in held), None)
         if name is None:  # a layer that answers don't depend on, as an auxiliary head

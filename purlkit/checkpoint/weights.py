@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from purlkit.errors import WeightsDontFit
+from purlkit.errors import InvalidSpec, WeightsDontFit
 from purlkit.header import TensorInfo
 
 _SHOWN = 5
@@ -38,13 +38,13 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """A copy of the whole state_dict in main memory. Tied weights stand under each of their names, for any reader."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
+        for name, tensor in _state_of(model).items()
     }
 
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copies the tensors into the model if all of them fit and are finite, else raises and leaves it as it was."""
-    own = model.state_dict()
+    own = _state_of(model)
     _compare(_kinds(own), _kinds(tensors))
     converted = {name: tensors[name].to(tensor.dtype) for name, tensor in own.items()}
     infinite = [name for name, tensor in converted.items() if not bool(tensor.isfinite().all())]
@@ -56,9 +56,17 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def refuse_unfit(model: nn.Module, header: Mapping[str, TensorInfo]) -> None:
     """The same question, asked of a file's header alone."""
-    _compare(
-        _kinds(model.state_dict()), {name: _Kind(_DTYPES[info.dtype], info.shape) for name, info in header.items()}
-    )
+    _compare(_kinds(_state_of(model)), {name: _Kind(_DTYPES[info.dtype], info.shape) for name, info in header.items()})
+
+
+def _state_of(model: nn.Module) -> dict[str, Tensor]:
+    """What a file of it holds; a module may keep anything at all in its extra state, and a file takes tensors alone."""
+    state = model.state_dict()
+    odd = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if odd:
+        told = f"the state_dict of the model holds more than tensors ({_some(odd)})"
+        raise InvalidSpec(told, at="/model", remedy="leave get_extra_state out, or let it answer with a tensor")
+    return state
 
 
 class _Kind(NamedTuple):
@@ -116,7 +124,7 @@ def sha256(content: bytes) -> str:
 def fingerprint(model: nn.Module) -> str:
     """sha256 over every tensor's name, type, shape and bytes: equal for equal weights, in any run and on any device."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(_state_of(model).items()):
         digest.update(f"{name} {_Kind(tensor.dtype, tuple(tensor.shape))}\n".encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

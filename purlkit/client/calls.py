@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -17,12 +19,15 @@ from purlkit.client.records import Artifact, Episode, Event, JobRecord, SweepRec
 from purlkit.errors import InvalidSpec
 from purlkit.spec import JobSpec, SweepSpec
 
+logger = logging.getLogger("purl.client")  # `log` is a call
+
 T = TypeVar("T")
 Spec = JobSpec | Mapping[str, Any]
 
 # Passing troubles: of a restart, a proxy or a full queue. Every call may be repeated, see `submit`.
 PASSING = frozenset({408, 425, 429, 502, 503, 504})
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
+SILENT_SECONDS = 2.0  # then whoever waits is told for what
 PAGE = 100
 
 
@@ -49,9 +54,10 @@ class Patience:
     seconds: float
     _since: float | None = None
     _pause: float = FIRST_PAUSE
+    _told: bool = False
 
     def relieved(self) -> None:
-        self._since, self._pause = None, FIRST_PAUSE
+        self._since, self._pause, self._told = None, FIRST_PAUSE, False
 
     def pause(self, trouble: Exception | httpx.Response) -> float:
         """How long to wait before the next try; raises what the trouble is once there were enough."""
@@ -64,6 +70,9 @@ class Patience:
             pause = max(pause, float(asked)) if asked.isdigit() else pause
         if now - self._since + pause > self.seconds:
             raise _given_up(trouble) from (trouble if isinstance(trouble, Exception) else None)
+        if now - self._since > SILENT_SECONDS and not self._told:
+            self._told = True
+            logger.warning("%s; trying for %.0f s more", _said(trouble), self.seconds - (now - self._since))
         return pause
 
 
@@ -71,8 +80,18 @@ def _given_up(trouble: Exception | httpx.Response) -> Exception:
     if isinstance(trouble, httpx.Response):
         return problem_of(trouble)
     return Unreachable(
-        f"the service can't be reached ({type(trouble).__name__})", remedy="is it running, and is this its address?"
+        _said(trouble), remedy="is it running (`make serve`), and is this its address (--url, or PURL_URL)?"
     )
+
+
+def _said(trouble: Exception | httpx.Response) -> str:
+    if isinstance(trouble, httpx.Response):
+        return f"the service answered {trouble.status_code} {trouble.reason_phrase}"
+    at = ""
+    if isinstance(trouble, httpx.TransportError):
+        with suppress(RuntimeError):  # httpx's way to say that it knows none
+            at = f" at {trouble.request.url.scheme}://{trouble.request.url.netloc.decode()}"
+    return f"the service can't be reached{at} ({type(trouble).__name__})"
 
 
 @dataclass(frozen=True)
@@ -171,7 +190,10 @@ def named(there: Sequence[Artifact], names: Sequence[str]) -> list[Artifact]:
     by_name = {artifact.name: artifact for artifact in there}
     for name in names:
         if name not in by_name:
-            raise InvalidSpec(f"the job has no file {name}", remedy=f"use one of {', '.join(by_name) or 'none yet'}")
+            raise InvalidSpec(
+                f"the job has no file {name}",
+                remedy=f"use one of {', '.join(by_name)}" if by_name else "wait until it has ended, it has none yet",
+            )
     return [by_name[name] for name in names] if names else list(there)
 
 

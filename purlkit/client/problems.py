@@ -25,8 +25,10 @@ class Problem(PurlError):
     code = "problem"
 
     def __init__(self, message: str, *, status: int, code: str, blames: Sequence[Blame] = ()) -> None:
-        lines = [message, *(f"  {blame.pointer or '/'}: {blame.detail}" for blame in blames)]
-        super().__init__("\n".join(lines))
+        blamed = [f"{blame.pointer or '/'}: {blame.detail}" for blame in blames]
+        # Nothing twice: the message often is what the fields are blamed for.
+        alone = [] if message in [blame.detail for blame in blames] else [message]
+        super().__init__("\n  ".join([*alone, *(line for line in blamed if line not in message)]))
         self.status = status
         self.code = code
         self.blames = tuple(blames)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from purlkit.errors import UnreachableFlops
+from purlkit.errors import InvalidSpec, UnreachableFlops
 from purlkit.pruning.layers import PrunableLayer
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.ranking import bounds
@@ -28,6 +28,9 @@ def flops_range(layers: Sequence[PrunableLayer], uses: Uses) -> tuple[float, flo
     """The lowest and the highest share that structure allows: the zeros there are, and one weight in each layer."""
     kept = dict(zip((layer.name for layer in layers), bounds(layers), strict=True))
     dense = sum(layer.weight.numel() * uses[layer.name] for layer in layers)
+    if not dense:
+        told = "this network multiplies in ways of its own, so no multiply-adds were counted"
+        raise InvalidSpec(told, at="/targets/flops", remedy="ask for a sparsity")
     most, fewest = (sum(kept[name][end] * uses[name] for name in kept) for end in (1, 0))
     return (dense - most) / dense, (dense - fewest) / dense
 

@@ -44,7 +44,7 @@ def prunable_layers(model: nn.Module) -> list[PrunableLayer]:
 def layers_to_prune(model: nn.Module) -> list[PrunableLayer]:
     """The same, for who is about to prune: InvalidSpec where there is none."""
     layers = prunable_layers(model)
-    if not layers:
+    if not any(layer.weight.numel() for layer in layers):
         raise InvalidSpec("there is nothing to prune", at="/model", remedy="give a model with convolutions or linears")
     return layers
 

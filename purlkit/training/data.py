@@ -159,6 +159,11 @@ def splits_of(data: Splits | tuple[Tensor, Tensor]) -> Splits:
     {'train': 8, 'reward': 2, 'select': 0, 'test': 0}
     """
     if isinstance(data, Splits):
+        for field in fields(data):
+            part = getattr(data, field.name)
+            if not hasattr(part, "batches") or (isinstance(part, Images) and part.y.is_floating_point()):
+                remedy = "give a purlkit.training.data.Images of images and whole numbers for their classes"
+                raise InvalidSpec(f"the {field.name} split of data is no row of images", at="/data", remedy=remedy)
         return data
     images = _pair(data)
     if len(images) < 2:
@@ -177,13 +182,15 @@ def _pair(data: Any) -> Images:
     if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(each, Tensor) for each in data):
         refuse("is no pair of tensors", "give (images, classes), or a purlkit.training.data.Splits")
     x, y = data
+    if any(each.is_meta or each.layout is not torch.strided for each in (x, y)):
+        refuse("has tensors without values, or sparse ones", "give plain tensors")
     if y.dim() != 1 or y.is_floating_point() or y.is_complex() or y.dtype is torch.bool:
         refuse("has classes that are no row of whole numbers", "give one number for each image")
     if x.dim() == 0 or len(x) != len(y):
         refuse(f"has {len(x) if x.dim() else 0} images and {len(y)} classes", "give one class for each image")
     if not bool(x.isfinite().all()):
         refuse("has images that are not finite", "leave them out")
-    return Images(x, y.long())
+    return Images(x.detach(), y.long())
 
 
 def subset(train: Samples, n: int, seed: int) -> Images:

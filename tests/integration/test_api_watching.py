@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from api import watching
 from api.deps import Parts
@@ -175,6 +176,39 @@ def test_a_watcher_that_has_fallen_far_behind_catches_up_by_itself(service: Serv
     assert slowly == quickly
     assert sum(piece.startswith(b"event: note") for piece in slowly) == count
     assert [int(piece.rpartition(b"id: ")[2]) for piece in slowly] == list(range(1, len(slowly) + 1))
+
+
+def test_a_look_that_finds_no_free_connection_is_followed_by_another(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = service.submit()["id"]
+    worker = service.claim()
+    worker.say(a_note(0))
+    parts = Parts(db=service.db, settings=service.settings, store=service.store, launcher=service.launcher)
+    looks = 0
+    look = parts.hub._look
+
+    def once_in_vain(known: dict[str, int]) -> object:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            raise PoolTimeout("QueuePool limit reached")
+        return look(known)
+
+    monkeypatch.setattr(parts.hub, "_look", once_in_vain)
+
+    async def watch() -> list[bytes]:
+        stream = parts.hub.follow(job_id, 0)
+        seen = await some(stream, 1)
+        while looks < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(worker.succeed)
+        async with asyncio.timeout(20):
+            return seen + [piece async for piece in stream]
+
+    told = asyncio.run(watch())
+
+    assert b'"succeeded"' in told[-1]
 
 
 def test_a_reader_that_stops_to_read_is_cut_off_and_may_come_back(

@@ -101,8 +101,11 @@ def test_refusals_are_exceptions_that_name_the_field(purl: PurlClient) -> None:
     with pytest.raises(InvalidRequest, match="/targets/sparsity") as refused:
         purl.submit({"model": {"name": "digits-resnet"}, "targets": {"sparsity": 2}})
     assert (refused.value.status, refused.value.blames[0].pointer) == (422, "/targets/sparsity")
-    assert refused.value.blames[0].detail in str(refused.value)
+    assert str(refused.value).count(refused.value.blames[0].detail) == 1
     assert refused.value.blames[0].detail != ""
+    with pytest.raises(InvalidRequest, match=r"^/model/name: there is no such model") as refused:
+        purl.submit({"model": {"name": "resnet-digits"}, "targets": {"sparsity": 0.9}})
+    assert str(refused.value).count(refused.value.blames[0].detail) == 1
 
     with pytest.raises(NotFound):
         purl.job("job_00000000000000000000000000")
@@ -191,11 +194,17 @@ def test_events_come_once_each_over_a_stream_that_breaks(service: Service, purl:
     assert [event.data["number"] for event in events if event.type == "note"] == list(range(40))
 
 
-def test_a_service_that_is_not_there_is_said_to_be_so_when_patience_ends() -> None:
+def test_a_service_that_is_not_there_is_said_to_be_so_at_first_and_when_patience_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("purlkit.client.calls.SILENT_SECONDS", 0.1)
     with breaking("http://127.0.0.1:1") as nobody:
         address = nobody.address
-    with PurlClient(address, patience=0.2) as client, pytest.raises(Unreachable, match="is it running"):
+    with PurlClient(address, patience=1) as client, pytest.raises(Unreachable, match=f"{address}.*is it running"):
         client.job("job_00000000000000000000000000")
+
+    [told] = caplog.messages
+    assert address in told
 
 
 def test_an_address_that_is_none_is_refused_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services import attempts, jobs
 from services.dispatcher import Dispatcher
 from services.states import AttemptState, JobState
 from services.testing import FakeLauncher, FakeWorker
@@ -58,6 +59,35 @@ def test_what_a_place_without_a_dispatcher_left_behind_takes_no_room_for_ever(be
     two.here.withdraw()
     attended.tick()
     assert two.worker.attempt.handle is None
+
+
+def test_what_a_deleted_job_left_is_ended_where_it_is(bench: Bench) -> None:
+    two = TwoPlaces(bench)
+    handle = handle_of(two.worker)
+    two.worker.succeed()
+    with bench.db.write() as session:
+        jobs.delete(session, two.worker.claim.job_id)
+
+    two.there.dispatcher.tick()
+    assert two.there.launcher.ended == []
+
+    two.here.dispatcher.tick()
+    assert two.here.launcher.ended == [handle]
+    with bench.db.read() as session:
+        assert attempts.leftovers(session) == []
+
+
+def test_what_a_deleted_job_left_where_nobody_is_any_more_is_forgotten(bench: Bench) -> None:
+    two = TwoPlaces(bench)
+    two.worker.succeed()
+    with bench.db.write() as session:
+        jobs.delete(session, two.worker.claim.job_id)
+    two.here.withdraw()
+
+    two.there.dispatcher.tick()
+
+    with bench.db.read() as session:
+        assert attempts.leftovers(session) == []
 
 
 def test_a_stopping_dispatcher_drains_its_own_place_alone(bench: Bench) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from purlkit.results import Outcome
+from services import attempts, outlook
 from services.launch import Capacity
+from services.settings import Settings
 from services.states import JobState
+from services.tables import Job
 from services.testing import FakeLauncher
 from tests.bench import Bench
 from tests.scene import Scene, handle_of
@@ -85,3 +90,40 @@ def test_a_job_that_has_begun_makes_do_with_what_is_left_of_the_nodes(bench: Ben
     assert started(cluster) == [job_id, job_id]
     later.latest().beat()
     assert bench.job(job_id).state is JobState.RUNNING
+
+
+def back_in_the_queue(bench: Bench, cpus: int) -> str:
+    """A job whose first attempt has drained."""
+    worker = bench.running(resources=reserving(cpus))
+    worker.leave(Outcome.DRAINED)
+    return worker.claim.job_id
+
+
+def test_what_it_waits_for_then_is_what_is_left_and_others_are_told_that_it_is_ahead(bench: Bench) -> None:
+    shrunk, (second, third) = back_in_the_queue(bench, 8), [bench.submit(resources=reserving(2)) for _ in range(2)]
+    new_and_large = bench.submit(resources=reserving(8))
+
+    bench.announce(**MANY, found=FOUR_CPUS)
+
+    assert [bench.place(job_id) for job_id in (shrunk, second, third, new_and_large)] == [1, 2, 3, None]
+    assert bench.why(shrunk) == "next in the queue"
+    assert bench.why(third) == "waiting for 2 jobs ahead"
+    with bench.db.read() as session:
+        together = outlook.of(session, list(session.scalars(select(Job))), {})
+    assert together == {job_id: bench.outlook(job_id) for job_id in (shrunk, second, third, new_and_large)}
+    with bench.db.write() as session:
+        settings = Settings.from_environ({**bench.environ, **MANY})
+        claimed = attempts.claim(session, settings, has=FOUR_CPUS)
+    assert claimed is not None
+    assert claimed.job_id == shrunk
+    assert [bench.place(job_id) for job_id in (second, third)] == [1, 2]
+
+
+def test_a_limit_that_the_settings_lower_holds_for_what_has_begun_as_well(bench: Bench) -> None:
+    """It is the operator's word, and no cluster that has shrunk."""
+    begun, behind = back_in_the_queue(bench, 8), bench.submit(resources=reserving(2))
+
+    bench.announce(**MANY, PURL_CPUS="4", found=Capacity(cpus=8, gpus=0))
+
+    assert bench.why(begun) == "it reserves 8 CPUS and there are 4 in all (PURL_CPUS, or what the Ray cluster has)"
+    assert (bench.place(begun), bench.place(behind)) == (None, 1)

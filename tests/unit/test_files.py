@@ -149,6 +149,18 @@ def test_a_bomb_costs_no_memory(header: object, error: type[Exception], tmp_path
         tracemalloc.stop()
 
 
+def test_a_gzipped_file_that_fits_costs_a_few_times_the_models_weights(tmp_path: Path) -> None:
+    model = nn.Linear(1024, 1024, bias=False)
+    path = write_gz(tmp_path, gzip.compress(content_of(model), 1))
+
+    tracemalloc.start()
+    try:
+        checkpoint.load(path, model)
+        assert tracemalloc.get_traced_memory()[1] < 4 * model.weight.nbytes
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_plain_file_that_does_not_fit_is_refused_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     checkpoint.write(path, nn.Linear(512, 2048), metadata={})
@@ -228,6 +240,28 @@ def test_an_onnx_file_of_another_network_is_found_out(tmp_path: Path) -> None:
         model.get_buffer("norm.running_mean").add_(1)
     with pytest.raises(VerificationFailed, match="away from torch's"):
         verify_onnx(path, model, images)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 99, b"\x80\x04pickle", SMALL], ids=["empty", "noise", "pickle", "other"]
+)
+def test_what_is_no_onnx_file_is_called_that(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+
+    with pytest.raises(VerificationFailed, match=r"can't (read|be read)"):
+        verify_onnx(path, nn.Linear(4, 4), torch.ones(2, 4))
+
+
+def test_an_onnx_file_that_points_to_another_is_not_followed(tmp_path: Path) -> None:
+    path, model = tmp_path / "net.onnx", nn.Linear(64, 64)
+    onnx: Any = importlib.import_module("onnx")
+    write_onnx(path, model, torch.ones(2, 64))
+
+    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location="elsewhere", size_threshold=0)
+
+    with pytest.raises(VerificationFailed, match="outside of it"):
+        verify_onnx(path, model, torch.ones(2, 64))
 
 
 class Untraceable(nn.Module):

@@ -12,7 +12,7 @@ from torch import nn
 from purlkit import Mask, baselines, prunable_layers
 from purlkit.check import check
 from purlkit.env import PruningEnv
-from purlkit.errors import UnreachableFlops
+from purlkit.errors import InvalidSpec, UnreachableFlops
 from purlkit.pruning.cost import weight_uses
 from purlkit.pruning.flops import FLOPS_TOLERANCE, cut_to_flops, flops_range, share_removed
 from purlkit.rewards import capped
@@ -151,3 +151,13 @@ def test_the_verdict_says_what_was_removed() -> None:
     )
 
     assert told.startswith("LAMP ships with 60.0 % of the multiply-adds removed: no demonstrated gain of PuRL over it")
+
+
+def test_a_network_whose_products_are_not_counted_has_no_share_of_them() -> None:
+    """It reads the weight of its layer and multiplies in a way of its own."""
+    layers = prunable_layers(a_network())
+
+    with pytest.raises(InvalidSpec, match="no multiply-adds were counted") as refused:
+        flops_range(layers, {"0": 0, "2": 0})
+
+    assert refused.value.at == "/targets/flops"

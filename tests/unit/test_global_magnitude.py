@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from purlkit.baselines.global_magnitude import global_magnitude
-from purlkit.errors import UnreachableSparsity
+from purlkit.errors import InvalidSpec, UnreachableSparsity
 from purlkit.pruning.layers import PrunableLayer, prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.ranking import floors, keep_highest, sparsity_range
@@ -122,3 +122,15 @@ def test_scores_in_double_precision_are_ranked_in_it() -> None:
     mask = keep_highest(layers_of([1.0, 1.0, 1.0]), scores, 1, floor=0)
 
     assert mask.keep["a"].tolist() == [False, True, False]
+
+
+def test_a_floor_below_nothing_is_refused() -> None:
+    assert floors(layers_of([1.0, 2.0]), 0).kept == 0
+    with pytest.raises(InvalidSpec, match="fewer than no weights"):
+        floors(layers_of([1.0, 2.0]), -1)
+
+
+@pytest.mark.parametrize("sparsity", [float("nan"), float("inf"), -0.1])
+def test_what_is_no_share_is_refused_even_where_one_weight_is_enough(sparsity: float) -> None:
+    with pytest.raises(UnreachableSparsity):
+        global_magnitude(layers_of([1.0, 2.0]), sparsity)

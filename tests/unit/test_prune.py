@@ -84,7 +84,7 @@ def test_options_reach_the_method() -> None:
     mask = purlkit.prune(net(), sparsity=0.8, method="global-mt", minimum_threshold=0.1)
 
     assert mask.per_layer["3"][0] >= 148
-    with pytest.raises(TypeError, match="colour"):
+    with pytest.raises(InvalidSpec, match="lamp has no option colour"):
         purlkit.prune(net(), colour="red")
 
 

@@ -156,7 +156,7 @@ def a_few_steps(one: Recipe) -> None:
     elif one.method == "columns":
         mask = Mask.dense(layers) & _columns(model, target)
     elif one.method == "amc":
-        mask = baselines.method("uniform")(layers, target)  # where its search starts; the search itself is in its tests
+        mask = baselines.method("amc")(layers, target, score=lambda mask: mask.sparsity, episodes=1)
     else:
         options = {"minimum_threshold": spec.minimum_threshold} if one.method == "global-mt" else {}
         mask = baselines.method(one.method)(layers, target, **options)

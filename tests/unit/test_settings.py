@@ -64,6 +64,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ("PURL_DATABASE_URL", "postgresql://host:many/name", "postgresql://"),
         ("PURL_CPUS", "-1", "from 0"),
         ("PURL_GPUS", "nan", "from 0"),
+        ("PURL_IDEMPOTENCY_HOURS", "23.9", "from 24 to 87600"),
         ("PURL_ARTIFACTS", "gs://bucket", "s3://bucket/prefix"),
         ("PURL_ARTIFACTS", "s3://", "s3://bucket/prefix"),
         ("PURL_KEEP_DAYS", "-1", "above 0"),

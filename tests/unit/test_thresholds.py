@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from purlkit.pruning.thresholds import keep_above, keep_largest, sigma, standing
+from purlkit.pruning.thresholds import in_sigmas, keep_above, keep_largest, sigma, standing
 
 # Mean 0 and mean square (1 + 1 + 49 + 49) / 4 = 25: the population deviation is 5, the sample one 5.77.
 WEIGHT = torch.tensor([[1.0, -1.0], [7.0, -7.0]])
@@ -80,6 +80,11 @@ def test_what_is_removed_already_counts_towards_the_share() -> None:
 
 def test_of_equal_weights_the_first_stay() -> None:
     assert keep_largest(torch.tensor([1.0, -1.0, 1.0, 1.0]), 0.5).tolist() == [True, True, False, False]
+    assert keep_largest(torch.ones(100), 0.5).tolist() == [True] * 50 + [False] * 50  # of so many a sort may lose track
+
+
+def test_the_alpha_at_which_a_weight_goes_is_its_size_in_deviations() -> None:
+    assert in_sigmas(WEIGHT, WEIGHT != 0).tolist() == [[0.2, 0.2], [1.4, 1.4]]
 
 
 def test_standing() -> None:

@@ -58,6 +58,16 @@ def test_a_resumed_search_begins_after_the_last_learnt_episode_and_marks_what_wa
     assert schedule.start_next() == (5, False)
 
 
+def test_what_was_finished_before_an_interruption_is_learnt_from_in_its_turn_and_not_played_again() -> None:
+    schedule: Schedule[str] = Schedule(episodes=6, lookahead=3, committed=2, started=5, finished={3: "three"})
+
+    assert schedule.played == 3
+    assert [schedule.start_next(), schedule.start_next()] == [(2, True), (4, True)]
+    schedule.finish(2, "two")
+    assert [schedule.commit_next(), schedule.commit_next(), schedule.commit_next()] == ["two", "three", None]
+    assert schedule.played == 4
+
+
 def test_the_policies_that_may_still_be_needed_are_the_last_lookahead_ones() -> None:
     schedule: Schedule[str] = Schedule(episodes=10, lookahead=3, committed=5)
 

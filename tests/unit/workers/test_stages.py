@@ -214,3 +214,14 @@ def test_a_warm_search_remembers_the_episodes_of_the_targets_before_and_no_greed
     # Accuracy as asked for; 0.5 of 0.8 sparse.
     assert [(step.action, step.reward) for step in steps] == [(action, pytest.approx(-0.375)) for action in (1, 2, 3)]
     assert pipeline._memory(stages.first(CURVE, dense_net(), 1), before, 0.5) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "target"), [({}, 0.9), ({"max_drop": 0.25}, 0.65), ({"max_drop": 0.95}, -0.05), ({"accuracy": 0.5}, 0.5)]
+)
+def test_the_accuracy_to_keep_is_the_dense_networks_own_less_what_may_be_lost(
+    asked: dict[str, float], target: float
+) -> None:
+    spec = JobSpec.model_validate({"model": {"name": "mlp"}, "targets": {"sparsity": 0.8, **asked}})
+
+    assert pipeline.target_accuracy(spec, 0.9) == pytest.approx(target)
