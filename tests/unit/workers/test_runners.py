@@ -136,3 +136,15 @@ def test_a_start_that_raises_is_tried_once_more(stand_in: StandIn) -> None:
     assert pool.wait(0) == []
     with pytest.raises(EnvironmentFailed, match="ValueError: no such layer"):
         pool.wait(0)
+
+
+def test_a_start_between_two_that_raise_begins_their_count_anew(stand_in: StandIn) -> None:
+    pool = Runners(1, stand_in.start, silent_for(0), Limits(failed_starts=2))
+    raised = ray.exceptions.RayActorError(error_msg="ValueError: no such layer", actor_init_failed=True)
+    stand_in.answers = {0: raised, 1: None, 2: DIED, 3: raised}
+    pool.wait(0)
+    pool.wait(0)
+    pool.play(1, an_episode())
+
+    assert pool.wait(0) == [(an_episode(), runners.LOST)]
+    assert pool.wait(0) == []
