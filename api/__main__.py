@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from api.main import create_app
 from api.server import Server, make_server
 from purlkit.errors import PurlError
-from services import attempts, logs, supervisor
+from services import attempts, keys, logs, supervisor
 from services.artifacts import open_store
 from services.database import Database, check_schema, unusable
 from services.launch import launcher_for
@@ -86,8 +86,11 @@ def serve(db: Database, settings: Settings, environ: Mapping[str, str]) -> None:
         with closing(Stop(int(parent))) as orphaned:
             wait_for(db, orphaned)
     check_schema(db)
+    is_open = keys.is_open(db, settings)
     store, launcher = open_store(settings), launcher_for(settings, environ)
     listening = listening_socket(settings, environ)
+    if is_open and parent is None:
+        print(keys.OPEN, flush=True)
     settings = replace(settings, public_url=settings.public_url or url_of(listening))
     server = make_server(create_app(db, settings, store, launcher))
     if parent is not None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -84,6 +84,10 @@ class Problem(Exception):
         return JSONResponse(said, self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
+class LoginNeeded(Exception):
+    """A person has come to a page without a key."""
+
+
 def pointer(*parts: str | int) -> str:
     """The JSON pointer of a path into the body."""
     escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)
@@ -135,6 +139,7 @@ STATUS: Mapping[type[PurlError], int] = {
     service.QueueFull: 429,
     service.StorageQuota: 429,
     service.Unauthorized: 401,
+    service.Forbidden: 403,
     service.AttemptSuperseded: 409,
     service.EventGap: 409,
     service.LogGap: 409,
@@ -184,6 +189,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(PurlError)
     async def _purl(_: Request, exc: PurlError) -> Response:
         return _of_purl(exc).response()
+
+    @app.exception_handler(LoginNeeded)
+    async def _login(_: Request, exc: LoginNeeded) -> Response:  # noqa: ARG001
+        return RedirectResponse("/ui/login", 303)
 
     @app.exception_handler(RequestValidationError)
     async def _parameters(_: Request, exc: RequestValidationError) -> Response:

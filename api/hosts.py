@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import Problem
+from services.keys import is_loopback
 from services.settings import Settings
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -15,7 +15,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 def names_of(settings: Settings) -> frozenset[str] | None:
     """The names that the service goes by; None where it is open to others, who may call it by any."""
-    if not _is_loopback(settings.host):
+    if not is_loopback(settings.host):
         return None
     public = urlsplit(settings.public_url or "").hostname
     return LOOPBACK | {settings.host.lower()} | ({public} if public else set())
@@ -44,10 +44,3 @@ class OnlyOwnNames:
             return len(said) == 1 and urlsplit(f"//{said[0].decode('latin-1')}").hostname in self._names
         except ValueError:
             return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from api import docs, errors
-from api.dashboard import pages
-from api.deps import Parts
+from api.dashboard import login, pages
+from api.deps import Parts, caller
 from api.hosts import OnlyOwnNames, names_of
 from api.observed import Observed
 from api.routes import (
@@ -36,6 +36,11 @@ DESCRIPTION = """Prune a trained network to the sparsity you ask for: PuRL searc
 budget, and the winner comes back verified. Every refusal is an RFC 9457 problem with a stable `code`, and names the
 fields to blame."""
 
+# What needs a key, whatever its routes ask for, and what needs none: who is alive, the manual, the way in, and
+# workers, who show the token of their attempt.
+CALLERS = (jobs, sweeps, events, artifacts, report, logs, weights, catalog, recipes, metrics, pages)
+OTHERS = (health, manual, login, attempts, checks)
+
 
 def create_app(db: Database, settings: Settings, store: Store, launcher: Launcher) -> FastAPI:
     """`settings.public_url` must be known by now: checkers are told to report there."""
@@ -56,25 +61,8 @@ def create_app(db: Database, settings: Settings, store: Store, launcher: Launche
     errors.install(app)
     docs.install(app)
     app.state.routes = []
-    parts = (
-        jobs,
-        sweeps,
-        events,
-        artifacts,
-        report,
-        logs,
-        weights,
-        catalog,
-        recipes,
-        health,
-        metrics,
-        manual,
-        attempts,
-        checks,
-        pages,
-    )
-    for part in parts:
-        app.include_router(part.router)
+    for part in (*CALLERS, *OTHERS):
+        app.include_router(part.router, dependencies=[Depends(caller)] if part in CALLERS else [])
         app.state.routes += part.router.routes
     names = names_of(settings)
     if names is not None:

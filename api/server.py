@@ -25,6 +25,12 @@ TOO_LARGE = (
 )
 
 
+TOO_MANY = (
+    b'{"type":"urn:purl:problem:too_many_connections","title":"Too many connections","status":429,'
+    b'"detail":"as many connections are open as may be: close some, or try again","code":"too_many_connections"}'
+)
+
+
 class Server(uvicorn.Server):
     """Tells the event streams to end before it waits for the open connections."""
 
@@ -42,6 +48,11 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # Each costs a file and some kilobytes, also one that never says a word.
+        most: int = self.config.app.state.parts.settings.max_connections  # type: ignore[union-attr]
+        if len(self.connections) > most:
+            self._answer(b"429 Too Many Requests", TOO_MANY)
+            return
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -53,7 +64,7 @@ class Protocol(HttpToolsProtocol):
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse()
+                self._answer(b"431 Request Header Fields Too Large", TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -75,9 +86,9 @@ class Protocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _refuse(self) -> None:
-        head = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
-        self.transport.write(head + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(TOO_LARGE) + TOO_LARGE)
+    def _answer(self, status: bytes, problem: bytes) -> None:
+        head = b"HTTP/1.1 %s\r\ncontent-type: application/problem+json\r\nretry-after: 5\r\n" % status
+        self.transport.write(head + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(problem) + problem)
         self.transport.close()
 
 

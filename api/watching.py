@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 # Proxies close what is silent for a minute, some for half of that.
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": still here\n\n"
+
+# How soon a stream notices that its key has ended.
+OVER_SECONDS = 1.5
 
 # What one look at the database brings, and what a feed keeps.
 EVENTS_PER_LOOK = 100
@@ -81,12 +84,17 @@ class Hub:
         return sum(feed.watchers for feed in self._feeds.values())
 
     async def follow(
-        self, job_id: str, after: int, *, heartbeat_seconds: float = HEARTBEAT_SECONDS
+        self,
+        job_id: str,
+        after: int,
+        *,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        over: asyncio.Event | None = None,
     ) -> AsyncIterator[bytes]:
-        """Every event behind `after` as it comes, until the job has ended or the server wants to stop."""
+        """Every event behind `after` as it comes, until the job has ended, the server wants to stop, or it's `over`."""
         with self._watch(job_id) as feed:
             spoke_at = time.monotonic()
-            while not self.stopping.is_set():
+            while not self.stopping.is_set() and (over is None or not over.is_set()):
                 news = feed.news  # before the look, or what comes between the two would be missed
                 here = feed.behind(after)
                 if here is not None:
@@ -102,7 +110,11 @@ class Hub:
                     continue
                 if feed.ended and after >= feed.seen:
                     return
-                if not await _happens(news, spoke_at + heartbeat_seconds - time.monotonic()):
+                silence = spoke_at + heartbeat_seconds - time.monotonic()
+                # A word in between is no news: it only looks whether the stream is over.
+                if await _happens(news, silence if over is None else min(silence, OVER_SECONDS)):
+                    continue
+                if time.monotonic() - spoke_at >= heartbeat_seconds:
                     yield HEARTBEAT
                     spoke_at = time.monotonic()
 
@@ -167,6 +179,10 @@ class Hub:
 class LiveResponse(EventSourceResponse):
     """Cuts off a reader that has stopped to take what it asked for: the kernel would keep it for ever."""
 
+    def __init__(self, pieces: AsyncIterator[bytes], *, headers: dict[str, str], at_end: Callable[[], object]) -> None:
+        super().__init__(pieces, headers=headers)
+        self._at_end = at_end
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
         cut_off: Any = scope.get("purl.cut_off", lambda: None)
@@ -178,7 +194,10 @@ class LiveResponse(EventSourceResponse):
             finally:
                 timer.cancel()
 
-        await super().__call__(scope, receive, impatient)
+        try:
+            await super().__call__(scope, receive, impatient)
+        finally:
+            self._at_end()
 
 
 def _pieces(found: Sequence[Event]) -> list[Piece]:

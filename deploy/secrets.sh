@@ -20,4 +20,6 @@ keep s3-config.json "{\"identities\": [{\"name\": \"purl\", \"actions\": [\"Admi
 [{\"accessKey\": \"$(cat "$folder/s3-access-key")\", \"secretKey\": \"$(cat "$folder/s3-secret-key")\"}]}]}"
 keep ray-token "$(random)"
 keep grafana-password "$(random | cut -c1-24)"
+# The first key of the API, in the form that services/keys.py gives to all: 12 characters to name it, 32 random bytes.
+keep api-key "purl_$(random | cut -c1-12)_$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n')"
 echo "secrets are in $folder"

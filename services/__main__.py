@@ -1,4 +1,4 @@
-"""The server's own commands: `python -m services` serves; migrate, bucket, clean and check are what they say."""
+"""The server's own commands: `python -m services` serves; migrate, bucket, clean, check and keys are what they say."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 
 from purlkit.errors import PurlError
-from services import logs, secret_files, selfcheck, supervisor
+from services import key_commands, keys, logs, secret_files, selfcheck, supervisor
 from services.artifacts import bucket, open_store
 from services.cleaning import clean
 from services.database import Database, check_schema, unusable, upgrade
@@ -22,13 +22,21 @@ from services.settings import S3Location, Settings
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=("check", *COMMANDS), default="serve")
-    command = parser.parse_args(arguments).command
+    parser.add_argument("command", nargs="?", choices=("check", "keys", *COMMANDS), default="serve")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # These have arguments of their own.
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parsed = parser.parse_args(arguments)
+    command = parsed.command
+    if parsed.rest and command != "keys":
+        parser.error(f"unrecognized arguments: {' '.join(parsed.rest)}")
     logs.set_up("supervisor")
     if command == "check":
         return check()
     try:
         settings = Settings.from_environ()
+        if command == "keys":
+            return key_commands.main(parsed.rest, settings)
         return COMMANDS[command](settings)
     except PurlError as error:
         print(f"purl: {error}", file=sys.stderr)
@@ -48,6 +56,9 @@ def check() -> int:
 def serve(settings: Settings) -> int:
     with supervisor.sole_use_of(settings.data_dir) as lock_fd:
         _prepare_database(settings.database_url)
+        with closing(Database.open(settings.database_url)) as db:
+            if keys.is_open(db, settings):
+                print(keys.OPEN, flush=True)
         return supervisor.serve(settings, os.environ, lock_fd)
 
 

@@ -13,6 +13,7 @@ from services.database import clock
 from services.errors import NotFound, Unauthorized
 from services.ids import digest, is_id, new_id, new_token, opens
 from services.tables import Check
+from services.tenants import tenant_of
 
 # What the spec alone decides. Missing data or weights, and a full cluster, may be mended while the spec stays as it is.
 STRUCTURAL = frozenset({"invalid_spec", "unknown_name", "shape_mismatch", "unreachable_sparsity", "threshold_too_high"})
@@ -29,6 +30,7 @@ def create(session: Session, spec: JobSpec, *, valid_seconds: float = TOKEN_SECO
     token = new_token()
     check = Check(
         id=new_id("chk"),
+        tenant=tenant_of(session),
         token_sha256=digest(token),
         spec=spec.model_dump(mode="json"),
         fingerprint=spec.fingerprint,
@@ -54,8 +56,8 @@ def record(session: Session, check_id: str, report: CheckReport) -> None:
         raise NotFound("check")
     check.report = report.model_dump(mode="json")
     session.flush()
-    older = (Check.fingerprint == check.fingerprint, Check.id != check_id, Check.expires_at < clock(session))
-    session.execute(delete(Check).where(*older))
+    same = (Check.tenant == check.tenant, Check.fingerprint == check.fingerprint)
+    session.execute(delete(Check).where(*same, Check.id != check_id, Check.expires_at < clock(session)))
 
 
 def report(session: Session, check_id: str) -> CheckReport | None:

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from services.engine import make_engine
 from services.errors import BadSetting, SchemaMismatch
+from services.tenants import TenantSession
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -103,26 +105,34 @@ class Database:
         sqlite = engine.dialect.name == "sqlite"
         snapshot = engine if sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
         # Rows stay readable after their transaction: a handler answers with them.
-        self._reading = sessionmaker(snapshot, expire_on_commit=False, autoflush=False)
+        self._reading = sessionmaker(snapshot, class_=TenantSession, expire_on_commit=False, autoflush=False)
         # SQLite has one writer at a time and lets the others sleep for ever longer: here they wait in line.
         self._one_writer = threading.Lock() if sqlite else nullcontext()
-        self._writing = sessionmaker(engine.execution_options(sqlite_begin="BEGIN IMMEDIATE"), expire_on_commit=False)
+        at_once = engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        self._writing = sessionmaker(at_once, class_=TenantSession, expire_on_commit=False)
         self.tide = Tide(engine)
+        self.tenant: str | None = None  # of everybody
 
     @classmethod
     def open(cls, url: str) -> Database:
         return cls(make_engine(url))
 
+    def of(self, tenant: str) -> Database:
+        """The same database as this tenant sees it: see services.tenants. Nobody closes it but whoever opened this."""
+        theirs = copy(self)
+        theirs.tenant = tenant
+        return theirs
+
     @contextmanager
     def read(self) -> Iterator[Session]:
         """One consistent view. Nothing that is changed in it is kept."""
-        with self._reading() as session:
+        with self._reading(info={"tenant": self.tenant}) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """All or nothing; durable when the `with` ends without an exception."""
-        with self._one_writer, self._writing.begin() as session:
+        with self._one_writer, self._writing(info={"tenant": self.tenant}) as session, session.begin():
             yield session
 
     def close(self) -> None:

@@ -68,8 +68,9 @@ class QueueFull(ServiceError):
 
     code = "queue_full"
 
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(f"{limit} jobs are waiting already", remedy="try again when some of them have run")
+    def __init__(self, *, limit: int, whose: str = "") -> None:
+        said = f"{limit} of {whose} jobs are waiting already" if whose else f"{limit} jobs are waiting already"
+        super().__init__(said, remedy="try again when some of them have run")
 
 
 class StorageQuota(ServiceError):
@@ -77,19 +78,31 @@ class StorageQuota(ServiceError):
 
     code = "storage_quota"
 
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(
-            f"the {limit} bytes that may be stored here are used up", remedy="delete jobs that are no longer needed"
-        )
+    def __init__(self, *, limit: int, whose: str = "") -> None:
+        said = f"the {limit} bytes that {'you may store' if whose else 'may be stored'} here are used up"
+        super().__init__(said, remedy="delete jobs that are no longer needed")
 
 
 class Unauthorized(ServiceError):
-    """No token, a wrong one, or one of another attempt."""
+    """No key or token, a wrong one, or one of another attempt."""
 
     code = "unauthorized"
 
     def __init__(self) -> None:
-        super().__init__("the token does not open this", remedy="send `Authorization: Bearer` with the token you got")
+        super().__init__(
+            "the key or token does not open this",
+            remedy="send `Authorization: Bearer` with one that works: a key may have expired or been revoked, and the "
+            "client takes it from PURL_API_KEY",
+        )
+
+
+class Forbidden(ServiceError):
+    """A key that is good, for something else."""
+
+    code = "forbidden"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"the key lacks the scope `{scope}`", remedy="ask with a key that has it")
 
 
 class AttemptSuperseded(ServiceError):
@@ -99,6 +112,12 @@ class AttemptSuperseded(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("this attempt is over and changes nothing any more", remedy="end the process")
+
+
+class InvalidKey(ServiceError):
+    """What an API key can't be made of, or a text that is none."""
+
+    code = "invalid_key"
 
 
 class EventGap(ServiceError):

@@ -69,7 +69,7 @@ class Gauges(Collector):
 
     def _stored(self, session: Session) -> Metric:
         if time.monotonic() - self._bytes_read_at >= BYTES_FRESH_SECONDS:
-            self._bytes, self._bytes_read_at = quotas.stored_bytes(session), time.monotonic()
+            self._bytes, self._bytes_read_at = quotas.stored_bytes(session, of_all=True), time.monotonic()
         return _gauge("purl_stored_bytes", "Of all files of jobs and uploads, equal ones counted once", self._bytes)
 
 

@@ -32,6 +32,7 @@ from services.tables import (
     SavedBlob,
     Sweep,
 )
+from services.tenants import tenant_of
 
 HOUR_MS = 3_600_000
 
@@ -75,7 +76,11 @@ def submit(
         with session.begin_nested():
             job = _insert(session, spec, parent, member)
             expires_at = job.created_at + round(keep_hours * HOUR_MS)
-            session.add(IdempotencyKey(key=key, body_sha256=body_sha256, job_id=job.id, expires_at=expires_at))
+            session.add(
+                IdempotencyKey(
+                    tenant=job.tenant, key=key, body_sha256=body_sha256, job_id=job.id, expires_at=expires_at
+                )
+            )
     except IntegrityError:
         # Somebody else wrote the same key since we looked, and has committed by now.
         earlier = _made_before(session, key, body_sha256)
@@ -194,6 +199,7 @@ def _insert(session: Session, spec: JobSpec, parent: str | None, member: Member 
     now = clock(session)
     job = Job(
         id=new_id("job"),
+        tenant=tenant_of(session),
         state=JobState.QUEUED,
         name=spec.name,
         spec=spec.model_dump(mode="json"),
@@ -219,7 +225,7 @@ def _insert(session: Session, spec: JobSpec, parent: str | None, member: Member 
 
 def _made_before(session: Session, key: str, body_sha256: str) -> Job | None:
     session.execute(sql_delete(IdempotencyKey).where(IdempotencyKey.expires_at <= clock(session)))
-    known = session.get(IdempotencyKey, key, populate_existing=True)
+    known = session.get(IdempotencyKey, (tenant_of(session), key), populate_existing=True)
     if known is None:
         return None
     if known.body_sha256 != body_sha256:

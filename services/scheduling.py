@@ -8,7 +8,8 @@ A job that could not start if nothing else ran holds nobody up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -20,6 +21,7 @@ from services.launch import Capacity
 from services.settings import Settings
 from services.states import ENDS, LIVE, JobState
 from services.tables import Attempt, DispatcherRow, Job
+from services.tenants import DEFAULT
 
 # How far down the line a pass looks for a job that fits.
 LONGEST_LOOK = 1000
@@ -60,8 +62,8 @@ class Room:
         return self.lacks(needed) is None
 
 
-# Of who takes something now: id, priority, not_before, cpus, gpus, since when, whether it is starting.
-Taking = Row[str, int, int, float, float, int, bool]
+# Of who takes something now: id, tenant, priority, not_before, cpus, gpus, since when, whether it is starting.
+Taking = Row[str, str, int, int, float, float, int, bool]
 
 # Of who stands in the line: id, priority, cpus, gpus, when it began, from when on it waits for its turn.
 Standing = Row[str, int, float, float, int | None, int]
@@ -87,6 +89,7 @@ class Waiting:
 class Running:
     takes: Room
     since: int
+    tenant: str = DEFAULT
 
 
 def choose(
@@ -122,7 +125,9 @@ def next_job(session: Session, settings: Settings, now: int, has: Capacity | Non
     running = running_now(session)
     if len(running) >= total.attempts:
         return None
-    line = _line(session, now, found=room_in(replace(settings, cpus=None, gpus=None), has))
+    # Nobody holds up others by having many jobs.
+    sated = at_their_limit(running, settings.tenant_running)
+    line = _line(session, now, found=room_in(replace(settings, cpus=None, gpus=None), has), without=sated)
     while (chosen := choose(line, running, total, now=now, pass_ms=settings.pass_seconds * 1000)) is not None:
         # Somebody is just pausing or cancelling a row that is locked: the next of the line then.
         query = select(Job).where(Job.id == chosen.job_id, Job.state == JobState.QUEUED)
@@ -198,6 +203,13 @@ _GIVEN_OUT = select(
 ).where(DispatcherRow.seen_at > now_ms() - PRESENT_MS)
 
 
+def at_their_limit(running: Iterable[Running], most: int | None) -> set[str]:
+    """Tenants of whose jobs as many run as may."""
+    if most is None:
+        return set()
+    return {tenant for tenant, count in Counter(one.tenant for one in running).items() if count >= most}
+
+
 def needs(job: Job | Standing, found: Room) -> Room:
     """A job that has begun makes do with what a cluster has left, should that be less than it had then."""
     if job.started_at is None:
@@ -206,14 +218,18 @@ def needs(job: Job | Standing, found: Room) -> Room:
     return Room(cpus=min(job.cpus, found.cpus) or job.cpus, gpus=min(job.gpus, found.gpus) or job.gpus)
 
 
-def _line(session: Session, now: int, *, found: Room) -> list[Waiting]:
+def _line(session: Session, now: int, *, found: Room, without: Collection[str] = ()) -> list[Waiting]:
     due = select(Job.id, Job.priority, Job.cpus, Job.gpus, Job.started_at, Job.not_before).where(*_due(now))
+    if without:
+        due = due.where(Job.tenant.not_in(without))
     rows = session.execute(due.order_by(Job.priority.desc(), Job.id).limit(LONGEST_LOOK))
     return [Waiting(job_id=row.id, needs=needs(row, found), since=row.not_before) for row in rows]
 
 
 def running_now(session: Session) -> list[Running]:
-    return [Running(takes=takes(row), since=row.since) for row in session.connection().execute(TAKING)]
+    return [
+        Running(takes=takes(row), since=row.since, tenant=row.tenant) for row in session.connection().execute(TAKING)
+    ]
 
 
 def takes(row: Job | Taking) -> Room:
@@ -223,7 +239,7 @@ def takes(row: Job | Taking) -> Room:
 # Live attempts, and ended ones whose processes may still be there: who comes next would share with them.
 TAKING = (
     select(
-        *(Job.id, Job.priority, Job.not_before, Job.cpus, Job.gpus, Attempt.created_at.label("since")),
+        *(Job.id, Job.tenant, Job.priority, Job.not_before, Job.cpus, Job.gpus, Attempt.created_at.label("since")),
         # A job that is starting is queued by its own state.
         and_(Job.state == JobState.QUEUED, Attempt.state.in_(LIVE)).label("starting"),
     )

@@ -63,6 +63,11 @@ class Settings:
     keep_weights_days: float = 30.0  # uploads that no job names are deleted after so long; 0: never
     max_queued: int = 10_000  # jobs that may wait
     max_stored_bytes: int | None = None  # by all jobs and uploads together; None: what the disk holds
+    tenant_queued: int | None = None  # the same of each tenant; None: no limit but those of all together
+    tenant_running: int | None = None
+    tenant_stored_bytes: int | None = None
+    tenant_streams: int = 200  # live streams of events at once, of each tenant and API process
+    max_connections: int = 10_000  # of each API process; one more is refused
     idempotency_hours: float = 24.0  # at least so long, for that is what the API promises
     metrics_port: int | None = None  # of the dispatcher's own /metrics and /livez; the API has them beside its routes
     log_format: str = "text"  # or json: one object a line
@@ -107,6 +112,11 @@ class Settings:
             keep_weights_days=read("PURL_KEEP_WEIGHTS_DAYS", cls.keep_weights_days, _days),
             max_queued=read("PURL_MAX_QUEUED", cls.max_queued, _whole(1, 10**9)),
             max_stored_bytes=read("PURL_MAX_STORED_BYTES", cls.max_stored_bytes, _whole(1, 2**60)),
+            tenant_queued=read("PURL_TENANT_QUEUED", cls.tenant_queued, _whole(1, 10**9)),
+            tenant_running=read("PURL_TENANT_RUNNING", cls.tenant_running, _whole(1, 10_000)),
+            tenant_stored_bytes=read("PURL_TENANT_STORED_BYTES", cls.tenant_stored_bytes, _whole(1, 2**60)),
+            tenant_streams=read("PURL_TENANT_STREAMS", cls.tenant_streams, _whole(1, 10**6)),
+            max_connections=read("PURL_MAX_CONNECTIONS", cls.max_connections, _whole(10, 10**6)),
             idempotency_hours=read("PURL_IDEMPOTENCY_HOURS", cls.idempotency_hours, _hours),
             metrics_port=read("PURL_METRICS_PORT", cls.metrics_port, _whole(0, 65_535)),
             log_format=read("PURL_LOG_FORMAT", cls.log_format, _one_of("text", "json")),

@@ -21,6 +21,7 @@ from services.paging import Page
 from services.quotas import Quotas
 from services.states import JobState
 from services.tables import Job, Sweep
+from services.tenants import tenant_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,13 @@ def submit(
     """All jobs or none. The key is kept with the first of them, so that repeating the request finds the sweep."""
     said = spec.model_dump_json()
     body_sha256 = hashlib.sha256(f"sweep {said}".encode()).hexdigest()
-    sweep = Sweep(id=new_id("swp"), name=spec.name, spec=spec.model_dump(mode="json"), created_at=clock(session))
+    sweep = Sweep(
+        id=new_id("swp"),
+        tenant=tenant_of(session),
+        name=spec.name,
+        spec=spec.model_dump(mode="json"),
+        created_at=clock(session),
+    )
     for number, (point, job_spec) in enumerate(points):
         with point.blamed():
             made = jobs.submit(

@@ -21,13 +21,15 @@ class Job(Base):
         ),
         # All that is asked of those that wait, so that counting who is ahead reads no rows.
         Index("ix_jobs_queue", "state", "priority", "id", "not_before", "cpus", "gpus"),
-        # Lists are in the order of ids, so each filter's index ends with it.
-        Index("ix_jobs_state_id", "state", "id"),
-        Index("ix_jobs_model_id", "model", "id"),
+        # Lists are one tenant's and in the order of ids, so each filter's index stands between the two.
+        Index("ix_jobs_tenant_id", "tenant", "id"),
+        Index("ix_jobs_tenant_state_id", "tenant", "state", "id"),
+        Index("ix_jobs_tenant_model_id", "tenant", "model", "id"),
         Index("ix_jobs_sweep_id_id", "sweep_id", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(63))  # whose it is, and all that hangs on it
     version: Mapped[int] = mapped_column()  # moved by every change of the row
     state: Mapped[JobState]
     requested: Mapped[str | None] = mapped_column(String(16))  # cancel or pause, not yet acknowledged
@@ -64,8 +66,10 @@ class Sweep(Base):
     """Many jobs that one request made. It goes with the last of them."""
 
     __tablename__ = "sweeps"
+    __table_args__ = (Index("ix_sweeps_tenant_id", "tenant", "id"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(63))
     name: Mapped[str | None] = mapped_column(Text)
     spec: Mapped[Json]
     created_at: Mapped[int]
@@ -222,6 +226,7 @@ class SavedBlob(Base):
 class UploadedWeights(Base):
     __tablename__ = "weights"
 
+    tenant: Mapped[str] = mapped_column(String(63), primary_key=True)  # who has sent them: the bytes are stored once
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     bytes: Mapped[int]
     tensors: Mapped[int]
@@ -255,6 +260,7 @@ class Check(Base):
     __tablename__ = "checks"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(63))
     token_sha256: Mapped[str] = mapped_column(String(64))
     spec: Mapped[Json]
     fingerprint: Mapped[str] = mapped_column(String(64), index=True)
@@ -266,6 +272,7 @@ class Check(Base):
 class IdempotencyKey(Base):
     __tablename__ = "idempotency_keys"
 
+    tenant: Mapped[str] = mapped_column(String(63), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))

@@ -1,4 +1,5 @@
-"""Uploaded weights: content-addressed, so that the same file twice is one row, and removed when no job needs them.
+"""Uploaded weights: content-addressed, so that the same file twice is one row of each tenant that has sent it, and
+removed when no job needs them.
 
 Somebody may submit a job for weights just as the cleaner comes for them. The row of their bytes decides: whoever names
 them moves it in the same transaction, and whoever forgets them holds it. One of the two sees what the other did.
@@ -16,6 +17,7 @@ from services import artifacts
 from services.artifacts import Blob
 from services.database import clock
 from services.tables import Job, StoredBlob, UploadedWeights
+from services.tenants import tenant_of
 
 # What a job's spec names, or NULL. Whether it waits, runs or has ended, it may be retried.
 _NAMED = Job.spec["model"]["weights"]["sha256"].as_string()
@@ -26,12 +28,13 @@ def record(session: Session, blob: Blob, tensors: int) -> UploadedWeights:
     artifacts.confirm(session, blob.sha256)
     if not _is_known(session, blob.sha256):
         row = {"sha256": blob.sha256, "bytes": blob.bytes, "tensors": tensors, "created_at": clock(session)}
-        session.execute(insert(UploadedWeights).values(row))
-    return session.get_one(UploadedWeights, blob.sha256, populate_existing=True)
+        session.execute(insert(UploadedWeights).values({**row, "tenant": tenant_of(session)}))
+    return session.get_one(UploadedWeights, (tenant_of(session), blob.sha256), populate_existing=True)
 
 
 def find(session: Session, sha256: str) -> UploadedWeights | None:
-    return session.get(UploadedWeights, sha256)
+    """As the session's tenant has sent them; a worker's session takes those of whoever has."""
+    return session.scalars(select(UploadedWeights).where(UploadedWeights.sha256 == sha256).limit(1)).first()
 
 
 def hold(session: Session, spec: JobSpec) -> bool:
@@ -51,7 +54,7 @@ def unused(session: Session, *, idle_ms: int, among: Sequence[str] | None = None
     """What no job names, and nobody has named or sent for so long."""
     idle = StoredBlob.touched_at < clock(session) - idle_ms
     unnamed = UploadedWeights.sha256.not_in(select(_NAMED).where(_NAMED.is_not(None)))
-    query = select(UploadedWeights.sha256).join(StoredBlob, StoredBlob.sha256 == UploadedWeights.sha256)
+    query = select(UploadedWeights.sha256).distinct().join(StoredBlob, StoredBlob.sha256 == UploadedWeights.sha256)
     if among is not None:
         query = query.where(UploadedWeights.sha256.in_(among))
     return list(session.scalars(query.where(idle, unnamed)))
@@ -77,4 +80,4 @@ def _touch(session: Session, sha256: str) -> bool:
 
 def _is_known(session: Session, sha256: str) -> bool:
     """Asked of the database, whatever this session has seen before."""
-    return session.scalar(select(UploadedWeights.sha256).where(UploadedWeights.sha256 == sha256)) is not None
+    return session.scalar(select(UploadedWeights.sha256).where(UploadedWeights.sha256 == sha256).limit(1)) is not None

@@ -96,19 +96,5 @@ def cluster_page(request: Request, parts: PartsDep) -> Response:
     return rendering.page(request, "cluster.html", **cluster.of(parts))
 
 
-@router.get("/ui/static/{name}")
-def static_file(name: str, request: Request) -> Response:
-    found = rendering.static(request, name)
-    if found is None:
-        raise NotFound("file")
-    return found
-
-
-@router.get("/favicon.ico")
-def favicon(request: Request) -> Response:
-    """Browsers ask for it wherever they are."""
-    return static_file("icon.svg", request)
-
-
 def _missing(request: Request, title: str, says: str) -> Response:
     return rendering.page(request, "missing.html", 404, title=title, says=says)

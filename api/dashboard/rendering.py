@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.ranges import matches
 from purlkit.report.charts import percent, title_of
+from services.keys import ANYBODY
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -31,8 +32,14 @@ MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """A page; one that is as the reader has it already is not sent again."""
-    said = _templates().get_template(template).render(here=request.url.path, **values)
+    said = _templates().get_template(template).render(here=request.url.path, **_reader(request), **values)
     return send(request, said.encode(), "text/html; charset=utf-8", status)
+
+
+def _reader(request: Request) -> dict[str, bool]:
+    """Whether the page is open to anybody, and whether there is somebody who could leave."""
+    asking = getattr(request.state, "caller", None)
+    return {"open": asking is ANYBODY, "entered": asking is not None and asking is not ANYBODY}
 
 
 def static(request: Request, name: str) -> Response | None:

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api import docs
 from api.body import chunks, json_body
-from api.deps import DatabaseDep, Parts, PartsDep, StoreDep, TokenDep
+from api.deps import Parts, StoreDep, TokenDep, WholeDatabaseDep, WholeDep
 from api.downloads import send
 from api.router import Router
 from api.schemas import FinishView, LogView, StoredView
@@ -20,8 +20,18 @@ from services import attempts, jobs, weights
 from services.artifacts import Blob
 from services.errors import NotFound
 
+
+def _known(attempt_id: str, token: TokenDep, db: WholeDatabaseDep) -> None:
+    """Nobody else's body is read. Whether it still has a say is asked where something is done."""
+    with db.read() as session:
+        attempts.authenticate(session, attempt_id, token, ended_ok=True)
+
+
 router = Router(
-    prefix="/attempts/{attempt_id}", tags=["worker"], responses=docs.problems(p401=docs.NO_TOKEN, p409=docs.STALE)
+    prefix="/attempts/{attempt_id}",
+    tags=["worker"],
+    responses=docs.problems(p401=docs.NO_TOKEN, p409=docs.STALE),
+    dependencies=[Depends(_known)],
 )
 
 # A worker sends a few seconds of its log at a time.
@@ -31,14 +41,14 @@ Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 @router.get("", summary="All that a worker needs to start")
-def get_attempt(attempt_id: str, token: TokenDep, db: DatabaseDep) -> AttemptBrief:
+def get_attempt(attempt_id: str, token: TokenDep, db: WholeDatabaseDep) -> AttemptBrief:
     with db.read() as session:
         return attempts.brief(session, attempts.authenticate(session, attempt_id, token))
 
 
 @router.get("/saved/{name}", summary="Work that an earlier attempt saved", response_class=Response)
 def get_saved(
-    attempt_id: str, name: Name, token: TokenDep, request: Request, db: DatabaseDep, store: StoreDep
+    attempt_id: str, name: Name, token: TokenDep, request: Request, db: WholeDatabaseDep, store: StoreDep
 ) -> Response:
     with db.read() as session:
         attempt = attempts.authenticate(session, attempt_id, token)
@@ -48,7 +58,7 @@ def get_saved(
 
 @router.get("/weights", summary="The uploaded weights that the spec names", response_class=Response)
 def get_attempt_weights(
-    attempt_id: str, token: TokenDep, request: Request, db: DatabaseDep, store: StoreDep
+    attempt_id: str, token: TokenDep, request: Request, db: WholeDatabaseDep, store: StoreDep
 ) -> Response:
     with db.read() as session:
         attempt = attempts.authenticate(session, attempt_id, token)
@@ -62,7 +72,7 @@ def get_attempt_weights(
 
 @router.post("/heartbeat", summary="Still alive", openapi_extra=docs.json_request(Heartbeat))
 def heartbeat(
-    attempt_id: str, token: TokenDep, beat: Annotated[Heartbeat, Depends(json_body(Heartbeat))], db: DatabaseDep
+    attempt_id: str, token: TokenDep, beat: Annotated[Heartbeat, Depends(json_body(Heartbeat))], db: WholeDatabaseDep
 ) -> HeartbeatAnswer:
     """Renews the lease; the answer carries what was asked of the job meanwhile."""
     with db.write() as session:
@@ -73,7 +83,10 @@ def heartbeat(
     "/events", status_code=204, summary="What happened, in order", openapi_extra=docs.json_request(WorkerEvents)
 )
 def record_events(
-    attempt_id: str, token: TokenDep, batch: Annotated[WorkerEvents, Depends(json_body(WorkerEvents))], db: DatabaseDep
+    attempt_id: str,
+    token: TokenDep,
+    batch: Annotated[WorkerEvents, Depends(json_body(WorkerEvents))],
+    db: WholeDatabaseDep,
 ) -> None:
     """Events that are here already are passed over: sending a batch again is fine."""
     with db.write() as session:
@@ -86,7 +99,7 @@ def record_events(
     response_model=StoredView,
     openapi_extra=docs.bytes_request("the work; Repr-Digest is required"),
 )
-async def put_saved(attempt_id: str, name: Name, token: TokenDep, request: Request, parts: PartsDep) -> Response:
+async def put_saved(attempt_id: str, name: Name, token: TokenDep, request: Request, parts: WholeDep) -> Response:
     """Replaces what was saved under that name before; usable at once."""
     blob = await _receive(request, parts, attempt_id, token)
 
@@ -104,7 +117,7 @@ async def put_saved(attempt_id: str, name: Name, token: TokenDep, request: Reque
     response_model=StoredView,
     openapi_extra=docs.bytes_request("the file; Repr-Digest is required"),
 )
-async def put_artifact(attempt_id: str, name: Name, token: TokenDep, request: Request, parts: PartsDep) -> Response:
+async def put_artifact(attempt_id: str, name: Name, token: TokenDep, request: Request, parts: WholeDep) -> Response:
     """Staged until `finish` names it. The same bytes again are fine, others are refused; the log may be replaced."""
     blob = await _receive(request, parts, attempt_id, token)
 
@@ -126,7 +139,7 @@ async def append_log(
     attempt_id: str,
     token: TokenDep,
     request: Request,
-    parts: PartsDep,
+    parts: WholeDep,
     start: Annotated[int, Query(ge=0, le=2**40, description="where in the log these bytes begin")],
 ) -> LogView:
     """Bytes that are here already are passed over: sending them again is fine. The file that the attempt uploads as
@@ -142,7 +155,7 @@ async def append_log(
 
 @router.post("/finish", summary="The attempt's last word", openapi_extra=docs.json_request(Finish))
 def finish(
-    attempt_id: str, token: TokenDep, last_word: Annotated[Finish, Depends(json_body(Finish))], db: DatabaseDep
+    attempt_id: str, token: TokenDep, last_word: Annotated[Finish, Depends(json_body(Finish))], db: WholeDatabaseDep
 ) -> FinishView:
     """One transaction; repeating the same is fine."""
     with db.write() as session:

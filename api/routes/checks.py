@@ -8,7 +8,7 @@ from fastapi import Depends, Request, Response
 
 from api import docs
 from api.body import json_body
-from api.deps import DatabaseDep, StoreDep, TokenDep
+from api.deps import StoreDep, TokenDep, WholeDatabaseDep
 from api.downloads import send
 from api.router import Router
 from purlkit.results import CheckBrief, CheckReport
@@ -16,11 +16,23 @@ from purlkit.spec import JobSpec, Uploaded
 from services import checks, weights
 from services.errors import NotFound
 
-router = Router(prefix="/checks/{check_id}", tags=["worker"], responses=docs.problems(p401=docs.NO_TOKEN))
+
+def _known(check_id: str, token: TokenDep, db: WholeDatabaseDep) -> None:
+    """Nobody else's body is read."""
+    with db.read() as session:
+        checks.authenticate(session, check_id, token)
+
+
+router = Router(
+    prefix="/checks/{check_id}",
+    tags=["worker"],
+    responses=docs.problems(p401=docs.NO_TOKEN),
+    dependencies=[Depends(_known)],
+)
 
 
 @router.get("", summary="What is to be checked")
-def get_check(check_id: str, token: TokenDep, db: DatabaseDep) -> CheckBrief:
+def get_check(check_id: str, token: TokenDep, db: WholeDatabaseDep) -> CheckBrief:
     with db.read() as session:
         spec = JobSpec.model_validate(checks.authenticate(session, check_id, token).spec)
         chosen = spec.model.weights
@@ -29,7 +41,9 @@ def get_check(check_id: str, token: TokenDep, db: DatabaseDep) -> CheckBrief:
 
 
 @router.get("/weights", summary="The uploaded weights that the spec names", response_class=Response)
-def get_check_weights(check_id: str, token: TokenDep, request: Request, db: DatabaseDep, store: StoreDep) -> Response:
+def get_check_weights(
+    check_id: str, token: TokenDep, request: Request, db: WholeDatabaseDep, store: StoreDep
+) -> Response:
     with db.read() as session:
         chosen = JobSpec.model_validate(checks.authenticate(session, check_id, token).spec).model.weights
         found = weights.find(session, chosen.sha256) if isinstance(chosen, Uploaded) else None
@@ -40,7 +54,7 @@ def get_check_weights(check_id: str, token: TokenDep, request: Request, db: Data
 
 @router.post("/report", status_code=204, summary="What the check found", openapi_extra=docs.json_request(CheckReport))
 def report_check(
-    check_id: str, token: TokenDep, found: Annotated[CheckReport, Depends(json_body(CheckReport))], db: DatabaseDep
+    check_id: str, token: TokenDep, found: Annotated[CheckReport, Depends(json_body(CheckReport))], db: WholeDatabaseDep
 ) -> None:
     with db.write() as session:
         checks.authenticate(session, check_id, token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
@@ -32,7 +33,11 @@ LastEventId = Annotated[
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
         204: {"description": "a stream of an ended job that has nothing more to say: don't reconnect"},
-        **docs.problems(p404=docs.NO_JOB, p422="a parameter is to blame"),
+        **docs.problems(
+            p404=docs.NO_JOB,
+            p422="a parameter is to blame",
+            p429="as many streams are open as may be: too_many_streams",
+        ),
     },
 )
 async def list_events(
@@ -60,7 +65,10 @@ async def list_events(
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     if request.method == "HEAD":
         return Response(headers=headers, media_type="text/event-stream")
-    return LiveResponse(parts.hub.follow(job_id, after), headers=headers)
+    over = parts.streams.begin(parts.caller)
+    return LiveResponse(
+        parts.hub.follow(job_id, after, over=over), headers=headers, at_end=partial(parts.streams.end, over)
+    )
 
 
 def _page(db: Database, job_id: str, after: int, limit: int) -> Page[EventView]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import docs
-from api.deps import DatabaseDep, SettingsDep, StoreDep
+from api.deps import SettingsDep, StoreDep, WholeDatabaseDep
 from api.errors import Problem
 from api.router import Router
 from purlkit.errors import PurlError
@@ -33,7 +33,7 @@ async def livez() -> Health:
 
 
 @router.get("/readyz", summary="Database and store answer", responses=docs.problems(p503="one of them does not"))
-def readyz(db: DatabaseDep, store: StoreDep, settings: SettingsDep) -> Health:
+def readyz(db: WholeDatabaseDep, store: StoreDep, settings: SettingsDep) -> Health:
     """Whoever routes requests should send none here while this is not 200."""
     failing = [name for name, works in (("database", _database(db)), ("store", _store(store))) if not works]
     if failing:

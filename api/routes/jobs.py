@@ -123,18 +123,19 @@ def sole_use(request: Request, parts: Parts, key: str | None) -> Iterator[None]:
     if key is None:
         yield
         return
-    if key in parts.keys_in_flight:
+    mine = (parts.caller.tenant, key)
+    if mine in parts.keys_in_flight:
         raise Problem(
             409,
             "idempotency_in_flight",
             "a request with this Idempotency-Key is being answered: ask again in a moment",
             headers={"Retry-After": "1"},
         )
-    parts.keys_in_flight.add(key)
+    parts.keys_in_flight.add(mine)
     try:
         yield
     finally:
-        parts.keys_in_flight.discard(key)
+        parts.keys_in_flight.discard(mine)
 
 
 def _submit(parts: Parts, key: str | None, make: Callable[..., Submitted]) -> Response:
@@ -181,7 +182,7 @@ def list_jobs(
             page = listing.page(session, chosen, limit=limit, after=after)
             return page_of(parts.jobs_json.of(session, page.items), has_more=page.has_more, next=page.next)
 
-    return Response(parts.recall.get((chosen, limit, after), read), media_type="application/json")
+    return Response(parts.recalled((chosen, limit, after), read), media_type="application/json")
 
 
 def _labels(said: list[str]) -> tuple[tuple[str, str], ...]:
@@ -213,7 +214,7 @@ def get_job(
         with parts.db.read() as session:
             return parts.jobs_json.one(session, job_id)
 
-    body = parts.recall.get(job_id, read)
+    body = parts.recalled(job_id, read)
     etag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
     if matches(if_none_match, etag):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import Response
+from fastapi import Depends, Response
 
 from api import docs
-from api.deps import PartsDep
+from api.deps import PartsDep, administrator
 from api.router import Router
 from services import metrics
 
-router = Router(tags=["health"])
+# It tells of the jobs of all tenants.
+router = Router(tags=["health"], dependencies=[Depends(administrator)])
 
 
 @router.get(

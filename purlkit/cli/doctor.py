@@ -26,7 +26,7 @@ DISK = 2 * 2**30
 RUNNER_MEMORY = 2**30
 OPEN_FILES = 1024
 # Settings of the client, not of the service.
-OTHERS = ("PURL_URL", "PURL_KEY", "PURL_PATIENCE")
+OTHERS = ("PURL_URL", "PURL_API_KEY", "PURL_PATIENCE")
 TOGETHER = ("torch", "torchvision", "ray")  # one set: see requirements.lock
 
 

@@ -28,7 +28,7 @@ def address(url: str | None) -> str:
 
 def environment(url: str, key: str | None) -> dict[str, Any]:
     """Arguments of either of httpx's clients."""
-    key = key or os.environ.get("PURL_KEY")
+    key = key or os.environ.get("PURL_API_KEY")
     return {
         "base_url": url,
         "headers": {"Authorization": f"Bearer {key}"} if key else {},

@@ -23,6 +23,7 @@ from services.artifacts.store import Blob, Store, Writer
 from services.database import Database, clock, now_ms
 from services.errors import SweptMeanwhile
 from services.tables import Artifact, SavedBlob, StoredBlob, UploadedWeights
+from services.tenants import EVERYBODYS
 
 # Every column that names stored bytes; a test finds one that is missing here.
 NAMING = (Artifact.sha256, SavedBlob.sha256, UploadedWeights.sha256)
@@ -85,4 +86,6 @@ def _touch(session: Session, sha256: str) -> bool:
 
 
 def _is_named(session: Session, sha256: str) -> bool:
-    return any(session.scalar(select(exists().where(column == sha256))) for column in NAMING)
+    # Whoever names them: bytes are stored once for all tenants.
+    named = (select(exists().where(column == sha256)).execution_options(**EVERYBODYS) for column in NAMING)
+    return any(session.scalar(query) for query in named)

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from sqlalchemy import delete
+from starlette.routing import BaseRoute
 
 from api.__main__ import url_of
 from api.deps import Parts
@@ -44,6 +45,7 @@ class Service:
     store: Store
     launcher: CheckingLauncher
     parts: Parts
+    routes: list[BaseRoute]
 
     def empty(self) -> None:
         """As if it had just been installed, and a dispatcher were there; its part is played by `claim`."""
@@ -109,7 +111,16 @@ def serving(
         # A port of ours needs no proxy, whatever the environment says.
         with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
             parts = app.state.parts
-            yield Service(http=http, url=url, db=db, settings=settings, store=store, launcher=launcher, parts=parts)
+            yield Service(
+                http=http,
+                url=url,
+                db=db,
+                settings=settings,
+                store=store,
+                launcher=launcher,
+                parts=parts,
+                routes=list(app.state.routes),
+            )
     finally:
         server.should_exit = True
         thread.join()

@@ -23,7 +23,7 @@ from sqlalchemy import delete
 
 from api.main import create_app
 from purlkit.results import CHECKPOINT, CheckReport
-from services import attempts, checks, jobs
+from services import attempts, checks, jobs, keys
 from services.artifacts import LocalStore
 from services.database import Database
 from services.launch import Handle
@@ -64,6 +64,10 @@ CHECKS = [
 ]
 
 
+KEY = keys.new_key()
+WITH_THE_KEY = {"Authorization": f"Bearer {KEY}"}
+
+
 @dataclass
 class Answering(FakeLauncher):
     """Checkers that answer before anybody looks."""
@@ -98,6 +102,7 @@ class Fuzzed:
         with self.db.write() as session:
             for table in reversed(Base.metadata.sorted_tables):
                 session.execute(delete(table))
+            keys.adopt(session, KEY, name="the fuzzer's")
 
     def attempt(self) -> FakeWorker:
         """Of a new job."""
@@ -145,6 +150,7 @@ def test_no_request_breaks_the_service_or_is_answered_against_the_document(fuzze
         def before_call(self, case: Any) -> None:
             """The fuzzer makes most ids up, which leads to a 404: every other one is of a job that is there."""
             super().before_call(case)
+            case.headers = {**(case.headers or {}), **WITH_THE_KEY}
             if "job_id" in (case.path_parameters or {}):
                 self.turns += 1
                 if self.turns % 2:
@@ -167,6 +173,7 @@ def test_no_request_breaks_the_service_or_is_answered_against_the_document(fuzze
 def test_nor_does_one_that_no_answer_leads_to(fuzzed: Fuzzed) -> None:
     """With a token that holds, where there is one to hold: without it all of them are the same 401."""
     sent: Counter[tuple[str, int]] = Counter()
+    fuzzed.wipe()
     alone = [
         operation
         for operation in (found.ok() for found in fuzzed.schema.get_all_operations())
@@ -178,6 +185,7 @@ def test_nor_does_one_that_no_answer_leads_to(fuzzed: Fuzzed) -> None:
         @given(case=operation.as_strategy())
         @settings(**CHOSEN, max_examples=CASES // 200)
         def ask(case: Any) -> None:
+            case.headers = {**(case.headers or {}), **WITH_THE_KEY}
             if "attempt_id" in case.path_parameters:
                 mine = fuzzed.attempt().claim
                 case.path_parameters["attempt_id"], token = mine.attempt_id, mine.token
@@ -195,6 +203,25 @@ def test_nor_does_one_that_no_answer_leads_to(fuzzed: Fuzzed) -> None:
     tell(sent)
     assert {label for label, _ in sent} == {operation.label for operation in alone}
     assert not any(status == 401 for _, status in sent)
+
+
+@pytest.mark.filterwarnings("default")
+def test_without_a_key_none_gets_past_the_door(fuzzed: Fuzzed) -> None:
+    fuzzed.wipe()
+    sent: Counter[tuple[str, int]] = Counter()
+    for operation in (found.ok() for found in fuzzed.schema.get_all_operations()):
+
+        @given(case=operation.as_strategy())
+        @settings(**CHOSEN, max_examples=CASES // 500)
+        def ask(case: Any) -> None:
+            response = case.call()
+            sent[case.operation.label, response.status_code] += 1
+            case.validate_response(response, checks=CHECKS)
+
+        ask()
+
+    tell(sent)
+    assert {label for label, status in sent if status != 401} == {"GET /livez", "GET /readyz"}
 
 
 def tell(sent: Counter[tuple[str, int]]) -> None:

@@ -123,6 +123,7 @@ def a_free_port() -> int:
 def test_a_job_goes_through_what_the_file_starts(machine: Machine, ray: FakeRay) -> None:
     assert machine.ends_well("migrate") == "the database is up to date"
     assert machine.ends_well("bucket").endswith("is made")
+    assert machine.ends_well("key").endswith("works now")
     apis = [machine.start("api", nth=nth, PURL_PORT="0") for nth in (1, 2)]
     urls = [api.stdout.readline().decode().removeprefix("serving at ").strip() for api in apis if api.stdout]
     machine.names["http://proxy:8001"] = urls[0]
@@ -130,26 +131,32 @@ def test_a_job_goes_through_what_the_file_starts(machine: Machine, ray: FakeRay)
     wait_until("it is up", lambda: "looking after the queue" in machine.logs["dispatcher"].read_text())
     assert machine.is_healthy("dispatcher")
 
-    job = httpx.post(f"{urls[0]}/jobs", json=LEAST, trust_env=False, timeout=30).raise_for_status().json()
+    key = {"Authorization": f"Bearer {(machine.folder / 'secrets/api-key').read_text()}"}
+    assert httpx.get(f"{urls[0]}/jobs", trust_env=False).status_code == 401
+    job = httpx.post(f"{urls[0]}/jobs", json=LEAST, headers=key, trust_env=False, timeout=30).raise_for_status().json()
     ended = wait_until(
         "the other API says that it has ended",
-        lambda: found if (found := get(urls[1], f"/jobs/{job['id']}"))["state"] not in ("queued", "running") else None,
+        lambda: (
+            found if (found := get(urls[1], f"/jobs/{job['id']}", key))["state"] not in ("queued", "running") else None
+        ),
     )
 
     assert ended["state"] == "succeeded", ended["error"]
-    checkpoint = httpx.get(f"{urls[1]}/jobs/{job['id']}/checkpoint", trust_env=False).raise_for_status().content
+    path = f"{urls[1]}/jobs/{job['id']}/checkpoint"
+    checkpoint = httpx.get(path, headers=key, trust_env=False).raise_for_status().content
     assert checkpoint == CHECKPOINT
     assert hashlib.sha256(checkpoint).hexdigest() == ended["result"]["checkpoint"]["sha256"]
     assert [asked["entrypoint_num_cpus"] for asked in ray.submitted] == [1]
-    secret = {"database-url", "s3-secret-key"}
+    secret = {"database-url", "s3-secret-key", "api-key"}
     sent = json.dumps(ray.submitted)
     assert not [name for name in secret if (machine.folder / "secrets" / name).read_text() in sent]
     assert named_in(machine.logs["api"], job["id"]) >= {"request_id", "job_id", "route", "process"}
     assert named_in(machine.logs["dispatcher"], job["id"]) >= {"attempt_id", "job_id", "process"}
 
 
-def get(url: str, path: str) -> dict[str, dict[str, dict[str, str]]]:
-    found: dict[str, dict[str, dict[str, str]]] = httpx.get(f"{url}{path}", trust_env=False).raise_for_status().json()
+def get(url: str, path: str, headers: dict[str, str]) -> dict[str, dict[str, dict[str, str]]]:
+    answer = httpx.get(f"{url}{path}", headers=headers, trust_env=False).raise_for_status()
+    found: dict[str, dict[str, dict[str, str]]] = answer.json()
     return found
 
 

@@ -70,7 +70,7 @@ def test_every_image_of_others_is_pinned_and_every_service_is_looked_after() -> 
         if "build" not in service:
             assert re.search(r":v?\d+\.\d+", service["image"]), name
             assert service["healthcheck"]["test"][0] == "CMD", name
-        assert service["restart"] == ("no" if name in ("migrate", "bucket") else "unless-stopped")
+        assert service["restart"] == ("no" if name in ("migrate", "key", "bucket") else "unless-stopped")
 
 
 def test_every_file_that_compose_mounts_exists() -> None:

@@ -13,6 +13,8 @@ from services.ids import new_id
 from services.listing import Filter
 from services.paging import encode
 from services.states import JobState
+from services.tables import Job
+from services.tenants import DEFAULT
 from tests.integration.over_http import LEAST, Service, serving
 
 
@@ -109,7 +111,7 @@ def test_the_queue_is_counted_in_its_index_alone(busy: Service) -> None:
     found = plans(busy, [("GET", f"/jobs/{queued['id']}"), ("POST", "/jobs")])
 
     counting = {
-        said: plan for said, plan in found.items() if "FROM jobs" in said and ("count" in said or "OFFSET" in said)
+        said: plan for said, plan in found.items() if "FROM jobs" in said and ("count(" in said or "OFFSET" in said)
     }
     assert len(counting) == 2, found
     for plan in counting.values():
@@ -132,7 +134,8 @@ def test_the_queue_is_counted_in_its_index_alone(busy: Service) -> None:
 )
 def test_a_list_is_read_in_its_own_order(busy: Service, chosen: Filter) -> None:
     """Nothing is sorted, also behind the first page: the first rows are ready as soon as they are found."""
-    query = listing.query(chosen, limit=20, after=encode(new_id("job")))
+    # As services.tenants has it in every session of a caller.
+    query = listing.query(chosen, limit=20, after=encode(new_id("job"))).where(Job.tenant == DEFAULT)
     statement = str(query.compile(busy.db.engine, compile_kwargs={"literal_binds": True}))
 
     with busy.db.engine.connect() as connection:
