@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from api import body, server
+from services.artifacts import LocalStore
 from tests.integration.over_http import LEAST, Service, assert_problem, serving
 from tests.integration.test_api_refusals import assert_no_job
 
@@ -128,9 +128,14 @@ def test_a_method_that_an_address_does_not_take(service: Service, method: str, p
     assert response.headers["allow"] == allow
 
 
-def test_a_fault_of_our_own_says_no_more_than_that(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_of_our_own_says_no_more_than_that(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: LocalStore) -> None:
+        raise KeyError(str(tmp_path))
+
     with serving(tmp_path) as service:
-        shutil.rmtree(service.settings.artifacts)
+        monkeypatch.setattr(LocalStore, "begin", fail)
         response = service.upload(b"x")
 
     assert_problem(response, 500, "internal_error")
