@@ -32,7 +32,7 @@ class Block(nn.Module):
 class DigitsResNet(nn.Module):
     """Three stages of rising width, of one block each: 10 prunable layers; of three each: 22."""
 
-    def __init__(self, channels: int, classes: int, width: int, blocks: int) -> None:
+    def __init__(self, channels: int, classes: int, width: int, blocks: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(width)

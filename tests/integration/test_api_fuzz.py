@@ -161,7 +161,8 @@ def test_no_request_breaks_the_service_or_is_answered_against_the_document(fuzze
             sent[case.operation.label, response.status_code] += 1
             case.validate_response(response, checks=CHECKS)
 
-    Machine.run(settings=settings(**CHOSEN, max_examples=CASES // STEPS, stateful_step_count=STEPS))
+    # Not every step is a request, and some scenarios end early.
+    Machine.run(settings=settings(**CHOSEN, max_examples=CASES * 13 // 10 // STEPS, stateful_step_count=STEPS))
 
     tell(sent)
     assert sent.total() >= CASES * 0.8
