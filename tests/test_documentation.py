@@ -10,6 +10,7 @@ from api import errors
 from api.codes import CODES
 from purlkit.recipes import recipes
 from services.settings import Settings
+from tools import reference
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,6 +19,12 @@ def test_every_setting_is_documented_and_no_other() -> None:
     documented = re.findall(r"^\| `(PURL_\w+)` \|", (ROOT / "docs/settings.md").read_text(), flags=re.MULTILINE)
 
     assert sorted(documented) == sorted(f"PURL_{field.name.upper()}" for field in fields(Settings))
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    stale = [path.name for path, text in reference.pages().items() if not path.exists() or path.read_text() != text]
+
+    assert stale == [], f"write docs/reference/{', '.join(stale)} anew: .venv/bin/python -m tools.reference"
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:

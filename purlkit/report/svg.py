@@ -28,6 +28,7 @@ SHAPES = (
     '<rect x="-3.5" y="-3.5" width="7" height="7" fill="none" stroke-width="2.5"/>',
 )
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
+CHARACTER = 7.4  # about as wide as one of the legend's is
 COLOURS = 9  # classes c0 … c8, coloured by the page's style sheet
 
 
@@ -41,7 +42,7 @@ class Plot:
     width: int = 720
     height: int = 320
     _drawn: list[Markup] = field(default_factory=list)
-    _legend: list[Markup] = field(default_factory=list)
+    _legend: list[tuple[Markup, str]] = field(default_factory=list)  # a sample, and what it stands for
 
     def at(self, point: Point) -> Point:
         """Where a point lies in the picture."""
@@ -79,7 +80,7 @@ class Plot:
             self._add(f'<polyline class="line c{style % COLOURS}" stroke-dasharray="{dash}" points="{path}"/>')
             if name is not None:
                 sample = f'<path class="line c{style % COLOURS}" stroke-dasharray="{dash}" d="M0 6H26"/>'
-                self._legend.append(_sample(sample, name))
+                self._legend.append((Markup(sample), name))
         return self
 
     def series(self, points: Sequence[Point], name: str, style: int = 0, most_marks: int = 12) -> Plot:
@@ -90,7 +91,7 @@ class Plot:
         dash, shape = DASHES[style % len(DASHES)], SHAPES[style % len(SHAPES)]
         line = f'<path class="line c{style % COLOURS}" stroke-dasharray="{dash}" d="M0 6H28"/>'
         mark = f'<g class="mark c{style % COLOURS}" transform="translate(14 6)">{shape}</g>'
-        self._legend.append(_sample(line + mark, name))
+        self._legend.append((Markup(line + mark), name))
         return self
 
     def marks(self, points: Iterable[tuple[Point, str]], name: str | None = None, style: int = 0) -> Plot:
@@ -104,9 +105,8 @@ class Plot:
                 )
             )
         if name is not None:
-            self._legend.append(
-                _sample(f'<g class="mark c{style % COLOURS}" transform="translate(13 6)">{shape}</g>', name)
-            )
+            sample = f'<g class="mark c{style % COLOURS}" transform="translate(13 6)">{shape}</g>'
+            self._legend.append((Markup(sample), name))
         return self
 
     def bars(self, values: Sequence[float], style: int = 0) -> Plot:
@@ -130,12 +130,31 @@ class Plot:
         return self
 
     def __html__(self) -> str:
-        legend = Markup('<ul class="legend">{}</ul>').format(Markup("").join(self._legend)) if self._legend else ""
+        items = Markup("").join(_sample(*one) for one in self._legend)
+        legend = Markup('<ul class="legend">{}</ul>').format(items) if items else ""
         return str(
             Markup('<figure><svg role="img" viewBox="0 0 {} {}"><title>{}</title>{}</svg>{}</figure>').format(
                 self.width, self.height, self.title, Markup("").join(self._drawn), legend
             )
         )
+
+    def alone(self, style: str) -> str:
+        """As a file of its own: with its style, its background, and the legend inside it."""
+        legend, x, y = Markup(""), float(LEFT), self.height + 14
+        for sample, name in self._legend:
+            wide = 40 + CHARACTER * len(name)
+            if x > LEFT and x + wide > self.width:
+                x, y = float(LEFT), y + 20
+            legend += Markup('<g transform="translate({:.0f} {})">{}<text x="34" y="10">{}</text></g>').format(
+                x, y - 10, sample, name
+            )
+            x += wide
+        height = y + 14 if self._legend else self.height
+        picture = Markup(
+            '<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {0} {1}" width="{0}" height="{1}">'
+            '<title>{2}</title><style>{3}</style><rect class="paper" width="{0}" height="{1}"/>{4}{5}</svg>\n'
+        )
+        return str(picture.format(self.width, height, self.title, style, Markup("").join(self._drawn), legend))
 
     def _add(self, ours: str) -> None:
         self._drawn.append(Markup(ours))
@@ -162,7 +181,5 @@ def around(values: Iterable[float], margin: float = 0.05) -> tuple[float, float]
     return low - room, high + room
 
 
-def _sample(drawn: str, name: str) -> Markup:
-    return Markup('<li><svg width="28" height="12" aria-hidden="true">{}</svg> {}</li>').format(
-        Markup(drawn), escape(name)
-    )
+def _sample(drawn: Markup, name: str) -> Markup:
+    return Markup('<li><svg width="28" height="12" aria-hidden="true">{}</svg> {}</li>').format(drawn, escape(name))

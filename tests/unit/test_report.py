@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 
@@ -161,6 +162,17 @@ def test_points_lie_where_their_numbers_say() -> None:
     assert plot.at((0, 0)) == (56, 114)
     assert plot.at((10, 1)) == (156, 14)
     assert plot.at((5, 0.25)) == (106, 89)
+
+
+def test_a_plot_alone_holds_its_style_and_its_legend() -> None:
+    walks = [Episode.model_validate(an_episode(k).data, strict=False) for k in range(10)]
+    plot = learning(walks, exploring=3)[0]
+
+    drawn = ElementTree.fromstring(plot.alone(".c0{color:red}"))
+
+    said = ["".join(text.itertext()) for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"accuracy, reward split", "sparsity"} <= set(said)
+    assert drawn.findtext("{http://www.w3.org/2000/svg}style") == ".c0{color:red}"
 
 
 def test_pictures_of_little_are_drawn_too() -> None:
