@@ -101,15 +101,17 @@ def _finding(choice: Choice, search: Contender, rival: Contender, lead: Paired, 
     if choice.missed:
         stayed = _percent(search.saved)
         return f"{other} ships {at}: {searched} reached only {stayed} and can't be compared"
+    if choice.winner is search and _tenths(lead.lead) <= 0:  # the other took more to find, or a finalist beat it
+        stands = f"{searched} is {_standing(lead, other)}"
+        return f"{searched} ships {at}, the cheapest that none is shown to beat; {stands} ({how})"
     if choice.winner is search:
         verb = "beat" if lead.low > 0 else "is ahead of"  # ahead: another finalist is what beat the cheaper ones
         return f"{searched} {verb} {other} by {_points(lead.lead, lead.margin)} {at} ({how}) and ships"
     if lead.high < 0:
         return f"{other} beat {searched} by {_points(-lead.lead, lead.margin)} {at} ({how}) and ships"
-    return (
-        f"{_capital(other)} ships {at}: no demonstrated gain of {searched} over it "
-        f"(a lead of {100 * lead.lead:+.1f} ± {100 * lead.margin:.1f} points, {how}), and the cheaper ships"
-    )
+    ahead = f"a lead of +{_points(lead.lead, lead.margin)}" if _tenths(lead.lead) > 0 else _standing(lead, "it")
+    gain = f"no demonstrated gain of {searched} over it ({ahead}, {how})"
+    return f"{_capital(other)} ships {at}: {gain}, and the cheaper ships"
 
 
 def _how(how: Comparison) -> str:
@@ -137,12 +139,23 @@ def _matched(matched: Matched, searched: str) -> str:
     elif lead.high < 0:
         finding = f"that beats {searched} by {_points(-lead.lead, lead.margin)}: the search was not worth its cost"
     else:
-        ahead = f"{100 * lead.lead:+.1f} ± {100 * lead.margin:.1f} points"
-        finding = f"{searched}'s lead over that is {ahead}: the search was not shown to be worth its cost"
+        finding = f"{searched} is {_standing(lead, 'that')}: the search was not shown to be worth its cost"
     return (
         f"With the search's whole cost as further fine-tuning ({matched.epochs} epochs) {NAMES[matched.method]} has "
         f"{_percent(matched.accuracy)} on the test split; {finding}."
     )
+
+
+def _standing(lead: Paired, other: str) -> str:
+    """Where the search stands by a difference that may be chance. What is told as 0.0 points is no lead."""
+    if _tenths(lead.lead) == 0:
+        return f"level with {other}, to within {100 * lead.margin:.1f} points"
+    side = "ahead of" if lead.lead > 0 else "behind"
+    return f"{_points(abs(lead.lead), lead.margin)} {side} {other}"
+
+
+def _tenths(lead: float) -> float:
+    return round(100 * lead, 1)
 
 
 def _points(lead: float, margin: float) -> str:

@@ -82,6 +82,34 @@ def test_a_search_that_ships_without_beating_its_rival_itself_is_only_called_ahe
     assert said(choice).startswith("PuRL is ahead of random search by 1.0 ± 2.0 points")
 
 
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        (0.90, "no demonstrated gain of PuRL over it (1.0 ± 2.0 points behind it, one seed"),
+        (0.91, "no demonstrated gain of PuRL over it (level with it, to within 0.0 points, one seed"),
+    ],
+)
+def test_what_is_behind_or_level_is_never_called_a_lead(search: float, words: str) -> None:
+    choice = choose([contender("purl", right(search)), contender("lamp", right(0.91))], 0.9)
+
+    assert choice.winner.method == "lamp"
+    assert words in said(choice)
+
+
+def test_a_search_ships_that_is_cheaper_than_what_is_level_with_it_or_better() -> None:
+    tried = contender("random", right(0.91))
+    behind, level = (dataclasses.replace(contender("purl", right(share)), cost=100) for share in (0.90, 0.91))
+    naive = contender("lamp", right(0.6))
+
+    for search, words in ((behind, "1.0 ± 2.0 points behind"), (level, "level with")):
+        choice = choose([search, tried, naive], 0.9)
+
+        assert choice.winner is search
+        assert said(choice).startswith(
+            f"PuRL ships at 90.0 % sparsity, the cheapest that none is shown to beat; PuRL is {words} random search"
+        )
+
+
 def test_a_naive_lead_beyond_chance_is_called_a_win() -> None:
     choice = choose([contender("purl", right(0.5)), contender("lamp", right(0.9))], 0.9)
 
@@ -145,7 +173,8 @@ def test_the_sentence_says_what_the_search_cost_and_how_the_comparison_was_made(
     [
         (Paired(0.1, 0.05, 0.15), "ahead of that too, by 10.0 ± 5.0 points: the search was worth its cost"),
         (Paired(-0.1, -0.15, -0.05), "beats PuRL by 10.0 ± 5.0 points: the search was not worth its cost"),
-        (Paired(0.01, -0.04, 0.06), "is +1.0 ± 5.0 points: the search was not shown to be worth its cost"),
+        (Paired(0.01, -0.04, 0.06), "1.0 ± 5.0 points ahead of that: the search was not shown to be worth its cost"),
+        (Paired(-0.01, -0.06, 0.04), "1.0 ± 5.0 points behind that: the search was not shown to be worth its cost"),
     ],
 )
 def test_the_control_says_whether_the_search_was_worth_its_cost(lead: Paired, words: str) -> None:
