@@ -146,6 +146,7 @@ def _of_results() -> dict[str, Any]:
             "href": f"/jobs/{_JOB}/artifacts/pruned.safetensors",
         },
         "UploadView": {"sha256": _SHA256, "bytes": 318_832, "tensors": 62},
+        "UploadedView": {"sha256": _SHA256, "bytes": 318_832, "tensors": 62, "created_at": _AT},
     }
 
 

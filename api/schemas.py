@@ -147,6 +147,12 @@ class UploadView(BaseModel):
     tensors: int
 
 
+class UploadedView(UploadView):
+    """Weights that are kept. Those that no job names go after a while: PURL_KEEP_WEIGHTS_DAYS."""
+
+    created_at: datetime
+
+
 class CheckView(CheckReport):
     """What a job of this spec would be, and whether it can run here now."""
 

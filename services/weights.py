@@ -7,17 +7,22 @@ them moves it in the same transaction, and whoever forgets them holds it. One of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from purlkit.spec import JobSpec, Uploaded
-from services import artifacts
+from services import artifacts, paging
 from services.artifacts import Blob
 from services.database import clock
+from services.errors import InvalidCursor
+from services.paging import Page
 from services.tables import Job, StoredBlob, UploadedWeights
 from services.tenants import tenant_of
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # What a job's spec names, or NULL. Whether it waits, runs or has ended, it may be retried.
 _NAMED = Job.spec["model"]["weights"]["sha256"].as_string()
@@ -35,6 +40,18 @@ def record(session: Session, blob: Blob, tensors: int) -> UploadedWeights:
 def find(session: Session, sha256: str) -> UploadedWeights | None:
     """As the session's tenant has sent them; a worker's session takes those of whoever has."""
     return session.scalars(select(UploadedWeights).where(UploadedWeights.sha256 == sha256).limit(1)).first()
+
+
+def page(session: Session, *, limit: int = 50, after: str | None = None) -> Page[UploadedWeights]:
+    """What the session's tenant has sent, in the order of the sums: an index has it, and it is nobody's clock."""
+    query = select(UploadedWeights).order_by(UploadedWeights.sha256).limit(limit + 1)
+    if after is not None:
+        last = paging.decode(after)
+        if not _SHA256.fullmatch(last):
+            raise InvalidCursor
+        query = query.where(UploadedWeights.sha256 > last)
+    items, has_more = paging.cut(list(session.scalars(query)), limit)
+    return Page(items=items, has_more=has_more, next=paging.encode(items[-1].sha256) if has_more else None)
 
 
 def hold(session: Session, spec: JobSpec) -> bool:

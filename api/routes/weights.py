@@ -11,8 +11,10 @@ from api import docs
 from api.body import content_type
 from api.deps import Parts, PartsDep
 from api.errors import blame_parameter
+from api.represent import moment
 from api.router import Router
-from api.schemas import UploadView
+from api.routes.jobs import Cursor, Limit
+from api.schemas import Page, UploadedView, UploadView
 from api.uploads import announced_digest, into_store
 from purlkit.header import MAX_HEADER_BYTES, TensorInfo, read_header
 from services import quotas, weights
@@ -82,6 +84,23 @@ async def upload_weights(request: Request, parts: PartsDep) -> Response:
     )
     view, known = await run_in_threadpool(_record, parts, blob, len(header.tensors))
     return Response(view.model_dump_json(), 200 if known else 201, media_type="application/json")
+
+
+@router.get(
+    "/weights",
+    summary="The weights that were uploaded and are kept",
+    response_model=Page[UploadedView],
+    responses=docs.problems(p422="a parameter is to blame"),
+)
+def list_weights(parts: PartsDep, limit: Limit = 50, after: Cursor = None) -> Page[UploadedView]:
+    """In the order of their sha256."""
+    with parts.db.read() as session:
+        page = weights.page(session, limit=limit, after=after)
+        data = [
+            UploadedView(sha256=row.sha256, bytes=row.bytes, tensors=row.tensors, created_at=moment(row.created_at))
+            for row in page.items
+        ]
+    return Page[UploadedView](data=data, has_more=page.has_more, next=page.next)
 
 
 def _check_room(parts: Parts, announced: str) -> None:

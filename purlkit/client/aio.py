@@ -102,6 +102,16 @@ class AsyncPurlClient:
                 raise problem_of(answer)
             return calls.uploaded(answer)
 
+    async def weights(self) -> AsyncIterator[Uploaded]:
+        """Uploaded weights that the service keeps, in the order of their sha256."""
+        after: str | None = None
+        while True:
+            page = await self.send(calls.weights(after))
+            for uploaded in page.items:
+                yield uploaded
+            if (after := page.next) is None:
+                return
+
     async def send(self, call: Call[T]) -> T:
         patience = Patience(self._patience)
         while True:

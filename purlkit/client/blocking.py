@@ -97,6 +97,15 @@ class PurlClient:
                 raise problem_of(answer)
             return calls.uploaded(answer)
 
+    def weights(self) -> Iterator[Uploaded]:
+        """Uploaded weights that the service keeps, in the order of their sha256."""
+        after: str | None = None
+        while True:
+            page = self.send(calls.weights(after))
+            yield from page.items
+            if (after := page.next) is None:
+                return
+
     def send(self, call: Call[T]) -> T:
         patience = Patience(self._patience)
         while True:

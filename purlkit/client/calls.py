@@ -177,6 +177,13 @@ def catalog(of: str) -> Call[list[dict[str, Any]]]:
     return Call(method="GET", path=f"/{of}", read=lambda answer: list(answer.json()["data"]))
 
 
+def weights(after: str | None) -> Call[Page[Uploaded]]:
+    params = {"limit": PAGE, "after": after}
+    return Call(
+        method="GET", path="/weights", params=params, read=lambda answer: _page(answer, Uploaded.model_validate)
+    )
+
+
 def health() -> Call[dict[str, Any]]:
     return Call(method="GET", path="/readyz", read=_json)
 

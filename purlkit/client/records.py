@@ -238,3 +238,4 @@ class Uploaded(Told):
     sha256: str
     bytes: int
     tensors: int
+    created_at: datetime | None = None  # in lists

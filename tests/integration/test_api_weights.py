@@ -37,6 +37,20 @@ def test_an_upload_is_known_by_its_sha256(service: Service) -> None:
     assert first.json() == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "tensors": 3}
 
 
+def test_what_is_kept_is_listed_page_after_page(service: Service) -> None:
+    sent = {service.upload(a_file(count)).json()["sha256"]: 16 * count for count in (1, 2, 3)}
+
+    first = service.http.get("/weights", params={"limit": 2}).json()
+    rest = service.http.get("/weights", params={"limit": 2, "after": first["next"]}).json()
+
+    assert (len(first["data"]), first["has_more"], rest["has_more"]) == (2, True, False)
+    listed = [*first["data"], *rest["data"]]
+    assert [one["sha256"] for one in listed] == sorted(sent)
+    assert [one["tensors"] for one in listed] == [sent[one["sha256"]] // 16 for one in listed]
+    assert all(one["created_at"] for one in listed)
+    assert_problem(service.http.get("/weights", params={"after": "bm90IGEgc3Vt"}), 422, "invalid_cursor")
+
+
 def test_a_job_starts_from_uploaded_weights(service: Service) -> None:
     data = a_file()
     sha256 = service.upload(data).json()["sha256"]

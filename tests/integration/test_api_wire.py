@@ -115,7 +115,7 @@ def test_an_address_that_is_none(service: Service, method: str, path: str) -> No
     [
         ("DELETE", "/jobs", "GET, HEAD, POST"),
         ("PUT", "/models", "GET, HEAD"),
-        ("GET", "/weights", "POST"),
+        ("DELETE", "/weights", "GET, HEAD, POST"),
         ("PATCH", "/jobs/x/cancel", "POST"),
         ("POST", "/openapi.json", "GET, HEAD"),
         ("DELETE", "/docs", "GET, HEAD"),

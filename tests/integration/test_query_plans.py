@@ -77,6 +77,7 @@ def paths(service: Service) -> list[tuple[str, str]]:
         ("GET", f"/jobs/{queued['id']}"),
         ("POST", "/jobs"),
         ("GET", "/sweeps"),
+        ("GET", f"/weights?after={encode('0' * 64)}"),
         ("GET", f"/sweeps/{sweep['id']}"),
         ("POST", f"/sweeps/{sweep['id']}/pause"),
         ("POST", f"/jobs/{done['id']}/retry"),

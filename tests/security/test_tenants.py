@@ -284,6 +284,13 @@ def test_weights_are_known_to_those_who_have_sent_them(alice: Someone, bob: Some
     assert alice.http.post("/jobs", json=spec).status_code == 202
 
 
+def test_a_list_of_weights_has_those_that_one_has_sent_oneself(alice: Someone, bob: Someone) -> None:
+    sha256 = alice.upload(a_weights_file(fill=3))
+
+    assert sha256 in {one["sha256"] for one in alice.http.get("/weights").json()["data"]}
+    assert sha256 not in {one["sha256"] for one in bob.http.get("/weights").json()["data"]}
+
+
 def test_sending_what_another_has_sent_looks_like_sending_something_new(alice: Someone, bob: Someone) -> None:
     file, kind = a_weights_file(fill=2), {"Content-Type": "application/octet-stream"}
 
