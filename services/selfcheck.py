@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from purlkit.errors import PurlError
 from services.artifacts import open_store
 from services.database import Database, check_schema, unusable
+from services.launch import RayJobsLauncher, launcher_for
 from services.settings import S3Location, Settings
 
 Finding = dict[str, str]
@@ -35,6 +36,7 @@ def examine(environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
     yield from _folders(settings)
     yield from _database(settings)
     yield from _store(settings)
+    yield from _ray(settings, environ)
     yield from _port(settings)
 
 
@@ -88,6 +90,21 @@ def _store(settings: Settings) -> Iterator[Finding]:
     else:
         name = f"s3://{where.bucket}" if isinstance(where, S3Location) else str(where)
         yield _told("store", "well", f"{name} takes files")
+
+
+def _ray(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    if not settings.ray_address:
+        yield _told("Ray", "well", "each attempt starts one of its own")
+        return
+    try:
+        launcher = launcher_for(settings, environ)
+        if not isinstance(launcher, RayJobsLauncher):
+            yield _told("Ray", "well", f"attempts join the cluster at {settings.ray_address}, which was not asked")
+            return
+        with closing(launcher):
+            yield _told("Ray", "well", f"{launcher.version()} answers at {settings.ray_address}")
+    except PurlError as problem:
+        yield _fault("Ray", problem)
 
 
 def _port(settings: Settings) -> Iterator[Finding]:

@@ -35,7 +35,8 @@ class Share:
 
 
 def of(parts: Parts) -> dict[str, Any]:
-    """The template's values."""
+    """The template's values. A cluster is asked for its nodes; a machine that runs jobs by itself is a dispatcher."""
+    place = parts.launcher.capacity()
     with parts.db.read() as session:
         given = scheduling.given_out(session)
         now, total = given.now, given.total
@@ -62,6 +63,8 @@ def of(parts: Parts) -> dict[str, Any]:
             "counts": overview.counts(session),
             "running": rows(parts.jobs_json.of(session, overview.in_line(session, JobState.RUNNING, most=JOBS_SHOWN))),
             "queue": rows(parts.jobs_json.of(session, overview.in_line(session, JobState.QUEUED, most=JOBS_SHOWN))),
+            "asked": parts.settings.ray_address.startswith("http"),
+            "nodes": place.nodes if place else (),
             "ray_address": parts.settings.ray_address,
         }
 

@@ -51,7 +51,7 @@ def submit(
 ) -> None:
     """Make a job: purl submit --model digits-resnet --sparsity 0.9 --wait"""
     with speaking(), client(url) as service:
-        job = service.submit(spec.body(service))
+        job = service.submit(spec.job(service))
         if wait:
             _watch(job, json=json)
         elif json:
@@ -65,7 +65,7 @@ def submit(
 def check(spec: Options, url: Url = None, json: AsJson = False) -> None:
     """What a job would be, without making one: layers, reachable sparsity, cost, and what is missing."""
     with speaking(), client(url) as service:
-        report = service.check(spec.body(service))
+        report = service.check(spec.job(service))
         if json:
             as_json(report)
         else:
@@ -193,20 +193,24 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="stay until the job has ended")] = False,
     attempt: Annotated[int | None, typer.Option(min=1, help="which one; the latest when left out")] = None,
     url: Url = None,
+    json: AsJson = False,
 ) -> None:
-    """What an attempt has printed so far."""
+    """What an attempt has printed so far; with --json an object to a line, {"attempt": 1, "text": …}."""
     with speaking(), client(url) as service:
         from purlkit.cli import logs as printed
 
-        printed.show(service, job_id, attempt, follow=follow)
+        printed.show(service, job_id, attempt, follow=follow, json=json)
 
 
 @app.command()
 def report(
-    job_id: JobId, to: Annotated[Path, typer.Option("--to", "-o", help="the folder")] = Path(), url: Url = None
+    job_id: JobId,
+    to: Annotated[Path, typer.Option("--to", "-o", help="the folder")] = Path(),
+    url: Url = None,
+    json: AsJson = False,
 ) -> None:
     """Fetch a job's report: one page that opens from a disk."""
-    download(job_id, ["report.html"], to, url)
+    download(job_id, ["report.html"], to, url, json)
 
 
 @weights_app.command()
@@ -226,6 +230,18 @@ def push(
             as_json(uploaded)
             return
         print(uploaded.sha256)
+
+
+@weights_app.command("list")
+def list_weights(url: Url = None, json: AsJson = False) -> None:
+    """What was uploaded and is kept, newest first."""
+    with speaking(), client(url) as service:
+        kept = sorted(service.weights(), key=lambda one: str(one.created_at), reverse=True)
+        if json:
+            as_json(kept)
+            return
+        rows = [(one.sha256, size(one.bytes), str(one.tensors), f"{one.created_at:%Y-%m-%d %H:%M}") for one in kept]
+        table(("sha256", "size", "tensors", "uploaded, UTC"), rows)
 
 
 @weights_app.command()

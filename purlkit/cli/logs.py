@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 import time
 from typing import Any
 
@@ -15,7 +16,7 @@ from purlkit.errors import InvalidSpec
 LOOK_SECONDS = 1.0
 
 
-def show(service: Any, job_id: str, attempt: int | None, *, follow: bool) -> None:
+def show(service: Any, job_id: str, attempt: int | None, *, follow: bool, json: bool = False) -> None:
     """One attempt's log; of none that is named the latest's, and those of the attempts that follow it."""
     job = service.job(job_id)
     number = attempt or _latest(job)
@@ -26,7 +27,7 @@ def show(service: Any, job_id: str, attempt: int | None, *, follow: bool) -> Non
         # In this order: what was said before the end is read after the end is known.
         job.refresh()
         latest = _latest(job)
-        seen += _print(service, job_id, number, seen) if number else 0
+        seen += _print(service, job_id, number, seen, json) if number else 0
         if attempt is None and number < latest and follow:
             number, seen = number + 1, 0
         elif not follow or job.ended or number < latest:
@@ -39,7 +40,7 @@ def _latest(job: Any) -> int:
     return max((one.number for one in job.record.attempts), default=0)
 
 
-def _print(service: Any, job_id: str, number: int, seen: int) -> int:
+def _print(service: Any, job_id: str, number: int, seen: int, json: bool) -> int:
     """Whatever came behind the bytes that were seen: how many."""
     try:
         said: bytes = service.send(log(job_id, number, seen))
@@ -47,5 +48,8 @@ def _print(service: Any, job_id: str, number: int, seen: int) -> int:
         if isinstance(problem, NotFound) or problem.status == 416:  # it has said nothing yet, or nothing new
             return 0
         raise
-    typer.echo(said, nl=False)
+    if json:
+        typer.echo(jsonlib.dumps({"attempt": number, "text": said.decode(errors="replace")}))
+    else:
+        typer.echo(said, nl=False)
     return len(said)

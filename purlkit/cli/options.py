@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from purlkit.cli.specs import is_sha256, put, spec_of
+from purlkit.cli.specs import check_whole, is_sha256, put, spec_of
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,17 @@ class Options:
 
     given: dict[str, Any]
 
-    def body(self, purl: Any) -> dict[str, Any]:
-        """The body of POST /jobs; weights that are a file are uploaded first."""
+    def job(self, purl: Any) -> dict[str, Any]:
+        """The body of POST /jobs, which has a model and a target."""
+        return self.body(purl, check_whole)
+
+    def body(self, purl: Any, check: Callable[[dict[str, Any]], None] = lambda _: None) -> dict[str, Any]:
+        """What is checked before weights that are a file are uploaded."""
         flags = dict(self.given)
         file, sets, labels = flags.pop("file"), flags.pop("set_") or (), flags.pop("label") or ()
         weights = flags.pop("weights")
         spec = spec_of(file, flags, sets, labels)
+        check(spec)
         if weights is not None:
             sha256 = weights if is_sha256(weights) else purl.upload(weights_file(weights)).sha256
             put(spec, "model.weights", {"sha256": sha256})

@@ -11,6 +11,8 @@ from typing import Any
 
 from purlkit.errors import PurlError
 
+LAYERS_SHOWN = 30  # of a dry run; --json has them all
+
 
 class Exit(IntEnum):
     """What `echo $?` says."""
@@ -116,5 +118,13 @@ def show_check(report: dict[str, Any]) -> None:
             ("memory of a runner", None if report["memory_bytes"] is None else f"about {size(report['memory_bytes'])}"),
         ]
     )
+    if report["layers"]:
+        shown = report["layers"][:LAYERS_SHOWN]
+        rows = [(one["name"], one["kind"], "×".join(map(str, one["shape"])), f"{one['weights']:,}") for one in shown]
+        more = len(report["layers"]) - len(shown)
+        table(("layer", "kind", "shape", "weights"), [*rows, *([(f"and {more} more", "", "", "")] if more else [])])
+    if report["costs"]:
+        costs = [(one["phase"], f"{one['images']:,}", f"{one['device_hours']:.3g}") for one in report["costs"]]
+        table(("phase", "training images", "device hours"), costs)
     for reason in report["reasons"]:
         print(f"  {reason['at'] or '/'}: {reason['message']}")

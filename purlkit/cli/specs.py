@@ -47,6 +47,16 @@ def spec_of(file: Path | None, flags: Mapping[str, Any], sets: Iterable[str], la
     return spec
 
 
+def check_whole(spec: Mapping[str, Any]) -> None:
+    """What no job can do without, in the words of the command line: the service speaks of fields."""
+    if not spec.get("model"):
+        raise InvalidSpec("no model is named", remedy="give --model; `purl models` lists them")
+    targets = spec.get("targets")
+    if isinstance(targets, dict | None) and not {"sparsity", "flops"} & {*(targets or {})}:
+        remedy = "give --sparsity, for example --sparsity 0.9; or --set targets.flops=0.6 for multiply-adds"
+        raise InvalidSpec("it is not said how much to remove", remedy=remedy)
+
+
 def read(file: Path) -> dict[str, Any]:
     """A spec in JSON or YAML."""
     import yaml

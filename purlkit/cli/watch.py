@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from purlkit.client.files import OnBytes
 
 BARS = "▁▂▃▄▅▆▇█"
 EVERY = 5  # episodes to a line, where nothing can be drawn over
+LOOK_SECONDS = 1.0  # between two questions how long it will take
 
 
 def follow(job: Job, *, json: bool) -> None:
@@ -43,6 +45,7 @@ def show_job(job: Job) -> None:
             ("waits", record.pending_reason),
             ("queue position", None if record.queue_position is None else str(record.queue_position)),
             ("progress", f"{percent(progress.fraction, 0)}, {progress.phase}" if progress else None),
+            ("time left", _time_left(job)),
             ("model", record.asked("model", "name")),
             ("targets", jsonlib.dumps({k: v for k, v in record.spec.get("targets", {}).items() if v is not None})),
             ("attempts", "; ".join(_attempt(one) for one in record.attempts) or None),
@@ -80,6 +83,7 @@ class Story:
         self.accuracies: list[float] = []
         self.sparsities: list[float] = []
         self.candidates: list[str] = []
+        self.race: list[str] = []  # who stands where at the latest rung
         self.notes: list[str] = []
 
     def heed(self, event: Event) -> str | None:
@@ -94,10 +98,12 @@ class Story:
             if len(self.accuracies) % EVERY == 0:
                 shown = f"accuracy {percent(self.accuracies[-1])}, sparsity {percent(self.sparsities[-1])}"
                 return f"episode {len(self.accuracies)}: {shown}"
+        if event.type == "rung":
+            self.race = standings(data)
+            return "\n  ".join(self.race)
         if event.type == "candidate":
-            name = " ".join(str(data[key]) for key in ("method", "variant") if data.get(key))
             came = "diverged" if data.get("diverged") else percent(data.get("accuracy"), 2)
-            self.candidates.append(f"{name} {came}")
+            self.candidates.append(f"{_who(data)} {came}")
             return f"fine-tuned: {self.candidates[-1]}"
         if event.type == "attempt" and data.get("reason"):
             self.notes.append(f"attempt {data.get('number')} {data.get('state')}: {data['reason']}")
@@ -105,11 +111,46 @@ class Story:
         return None
 
 
+def standings(rung: dict[str, Any]) -> list[str]:
+    """A decision of the race: after how much fine-tuning, and then each candidate, the best first."""
+    rows = sorted(rung.get("candidates") or (), key=lambda one: -(one.get("select_accuracy") or 0.0))
+    said = [
+        f"{percent(one.get('select_accuracy')):>6} {_who(one)}{'' if one.get('goes_on') else ' (out)'}" for one in rows
+    ]
+    target = rung.get("target")
+    at = "" if target is None else f" at {percent(target)}"
+    return [f"race{at}: after {rung.get('epochs')} of {rung.get('of_epochs')} epochs", *said]
+
+
+def _who(candidate: dict[str, Any]) -> str:
+    return " ".join(str(candidate[key]) for key in ("method", "variant") if candidate.get(key))
+
+
+def _time_left(job: Job) -> str | None:
+    """Of the search: what comes after it depends on who stays in the race."""
+    progress = job.progress
+    if job.ended or progress is None or progress.eta_seconds is None:
+        return None
+    minutes, seconds = divmod(round(progress.eta_seconds), 60)
+    return f"about {minutes} min {seconds} s of the search" if minutes else f"about {seconds} s of the search"
+
+
+def _followed(job: Job) -> Iterator[Event]:
+    """The job's events, with its progress looked up now and then."""
+    looked = time.monotonic()
+    for event in job.events():
+        if time.monotonic() - looked >= LOOK_SECONDS:
+            looked = time.monotonic()
+            job.refresh()
+        yield event
+
+
 def _tell(job: Job) -> None:
     story = Story()
-    for event in job.events():
+    for event in _followed(job):
         if (line := story.heed(event)) is not None:
-            print(printable(line), flush=True)
+            left = _time_left(job) if event.type == "episode" else None
+            print(printable(line) + (f", {left}" if left else ""), flush=True)
 
 
 def _draw(job: Job) -> None:
@@ -117,7 +158,7 @@ def _draw(job: Job) -> None:
 
     story = Story()
     with Live(_picture(job, story), refresh_per_second=4) as live:
-        for event in job.events():
+        for event in _followed(job):
             story.heed(event)
             live.update(_picture(job, story))
 
@@ -134,8 +175,12 @@ def _picture(job: Job, story: Story) -> Any:
         grid.add_row("episodes", f"{bar:30} {done} of {episodes}")
         grid.add_row("accuracy", f"{sparkline(story.accuracies)} {percent(story.accuracies[-1])}")
         grid.add_row("sparsity", f"{sparkline(story.sparsities)} {percent(story.sparsities[-1])}")
+    if story.race:
+        grid.add_row("race", escaped("\n".join(story.race)))
     for one in story.candidates:
         grid.add_row("raced", escaped(one))
+    if (left := _time_left(job)) is not None:
+        grid.add_row("time left", left)
     for note in story.notes[-3:]:
         grid.add_row("", escaped(note))
     return grid

@@ -23,11 +23,22 @@ T = TypeVar("T")
 
 
 class PurlClient:
-    """A PuRL service. Passing troubles (a restart, a full queue) are put up with for `patience` seconds."""
+    """A PuRL service. Passing troubles (a restart, a full queue) are put up with for `patience` seconds.
 
-    def __init__(self, url: str | None = None, *, key: str | None = None, patience: float = 60.0) -> None:
+    Until the service has answered once, for `at_first` seconds if that is given: the address may be a wrong one.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        key: str | None = None,
+        patience: float = 60.0,
+        at_first: float | None = None,
+    ) -> None:
         self.url = address(url)
         self._patience = patience
+        self._at_first = at_first
         self._http = httpx.Client(**environment(self.url, key))
 
     def __enter__(self) -> Self:
@@ -83,13 +94,14 @@ class PurlClient:
 
     def upload(self, path: Path | str, *, on_bytes: OnBytes | None = None) -> Uploaded:
         """Sends a safetensors file. Name it in a spec: {"model": {"weights": {"sha256": uploaded.sha256}}}."""
-        file, patience = Upload(Path(path), on_bytes), Patience(self._patience)
+        file, patience = Upload(Path(path), on_bytes), self._put_up_with()
         while True:
             try:
                 answer = self._http.post("/weights", content=file.chunks(), headers=file.headers, timeout=300)
             except httpx.TransportError as trouble:
                 time.sleep(patience.pause(trouble))
                 continue
+            self._at_first = None
             if answer.status_code in PASSING:
                 time.sleep(patience.pause(answer))
                 continue
@@ -106,14 +118,18 @@ class PurlClient:
             if (after := page.next) is None:
                 return
 
+    def _put_up_with(self) -> Patience:
+        return Patience(self._patience if self._at_first is None else min(self._at_first, self._patience))
+
     def send(self, call: Call[T]) -> T:
-        patience = Patience(self._patience)
+        patience = self._put_up_with()
         while True:
             try:
                 answer = self._http.send(call.request(self._http))
             except httpx.TransportError as trouble:
                 time.sleep(patience.pause(trouble))
                 continue
+            self._at_first = None
             if answer.is_success:
                 return call.read(answer)
             if answer.status_code not in PASSING:

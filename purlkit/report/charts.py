@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
+from typing import Protocol, TypeVar
 
 from purlkit.front import front
 from purlkit.published import PRUNABLE, Published
@@ -17,7 +18,25 @@ MOST_POINTS = 1000
 MOST_LINES = 30  # layers beyond which lines over each other are a thicket
 
 
-def title_of(candidate: Candidate) -> str:
+class Raced(Protocol):
+    """A network of the race, as far as a picture needs it: a client's record of one has as much."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def variant(self) -> str | None: ...
+    @property
+    def sparsity(self) -> float: ...
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def diverged(self) -> str | None: ...
+
+
+One = TypeVar("One", bound=Raced)
+
+
+def title_of(candidate: Raced) -> str:
     name = NAMES.get(candidate.method, candidate.method)
     return f"{name}, {candidate.variant}" if candidate.variant else name
 
@@ -26,7 +45,7 @@ def percent(value: float) -> str:
     return f"{100 * value:.4g} %"
 
 
-def over_sparsity(candidates: Sequence[Candidate], dense: float, published: Sequence[Published] = ()) -> Plot:
+def over_sparsity(candidates: Sequence[Raced], dense: float, published: Sequence[Published] = ()) -> Plot:
     """Accuracy after fine-tuning over sparsity, all candidates of all targets."""
     theirs = [(row.sparsity, row) for row in published if row.sparsity is not None and row.denominator == PRUNABLE]
     return _over("sparsity", lambda one: one.sparsity, candidates, dense, theirs)
@@ -43,8 +62,8 @@ def over_flops(candidates: Sequence[Candidate], dense: float, published: Sequenc
 
 def _over(
     what: str,
-    saved: Callable[[Candidate], float],
-    candidates: Sequence[Candidate],
+    saved: Callable[[One], float],
+    candidates: Sequence[One],
     dense: float,
     published: Sequence[tuple[float, Published]],
 ) -> Plot:

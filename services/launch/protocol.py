@@ -11,11 +11,22 @@ Handle = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Node:
+    """One machine of a place."""
+
+    name: str
+    cpus: float
+    gpus: float
+    memory: float  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Capacity:
     """What a place has for attempts, all its nodes together."""
 
     cpus: float
     gpus: float
+    nodes: tuple[Node, ...] = ()
 
 
 class Launcher(Protocol):

@@ -18,7 +18,7 @@ import httpx
 from purlkit import code
 from purlkit.results import UNREACHABLE_EXIT
 from services.errors import BadSetting, LaunchFailed
-from services.launch.protocol import Capacity, Handle
+from services.launch.protocol import Capacity, Handle, Node
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ KEPT_LOG_BYTES = 2**20
 # The path of the service's data means nothing on the cluster: there the nodes' own environment says where data lies.
 LOCAL_ONLY = frozenset({"PURL_DATASETS_DIR"})
 
+ADDRESS_REMEDY = "look at PURL_RAY_ADDRESS: http://head:8265 as a rule"
 TOKEN_REMEDY = "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
 
 
@@ -78,7 +79,7 @@ class RayJobsLauncher:
             return self._capacity
         try:
             answer = self._call("GET", NODES, params=LIVING, timeout=NODES_TIMEOUT)
-            nodes = [node["resources_total"] for node in answer.json()["data"]["result"]["result"]]
+            nodes = tuple(_node(told) for told in answer.json()["data"]["result"]["result"])
         except LaunchFailed as problem:
             log.warning("the nodes of the cluster are not known: %s", problem)
         except (ValueError, KeyError, TypeError):
@@ -86,9 +87,17 @@ class RayJobsLauncher:
         else:
             # A head that has just begun knows of no node yet, not even of itself.
             if nodes:
-                cpus, gpus = (sum(float(node.get(kind, 0.0)) for node in nodes) for kind in ("CPU", "GPU"))
-                self._capacity = Capacity(cpus=cpus, gpus=gpus)
+                cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+                self._capacity = Capacity(cpus=cpus, gpus=gpus, nodes=nodes)
         return self._capacity
+
+    def version(self) -> str:
+        """Of the Ray that answers there; LaunchFailed says why none does, or none that is ours to use."""
+        answer = self._call("GET", "/api/version", timeout=NODES_TIMEOUT)
+        try:
+            return str(answer.raise_for_status().json()["ray_version"])
+        except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
+            raise LaunchFailed("what answers is no Ray dashboard", remedy=ADDRESS_REMEDY) from None
 
     def launch(
         self,
@@ -195,9 +204,7 @@ class RayJobsLauncher:
         try:
             found: dict[str, Any] = answer.json()
         except ValueError:
-            raise LaunchFailed(
-                "what answers is no Ray dashboard", remedy="look at PURL_RAY_ADDRESS: http://head:8265 as a rule"
-            ) from None
+            raise LaunchFailed("what answers is no Ray dashboard", remedy=ADDRESS_REMEDY) from None
         return found
 
     def _send(self, sources: dict[str, bytes]) -> str:
@@ -234,6 +241,16 @@ class RayJobsLauncher:
 
     def _is_ours(self, handle: Handle) -> bool:
         return "ray_job" in handle and handle.get("address") == self._address
+
+
+def _node(told: dict[str, Any]) -> Node:
+    has = told["resources_total"]
+    return Node(
+        name=f"{told.get('node_ip', 'a node')}{', the head' if told.get('is_head_node') else ''}",
+        cpus=float(has.get("CPU", 0.0)),
+        gpus=float(has.get("GPU", 0.0)),
+        memory=float(has.get("memory", 0.0)),
+    )
 
 
 def packed(sources: dict[str, bytes]) -> bytes:

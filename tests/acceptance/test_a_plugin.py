@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.running import ROOT, RunningService, serving
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -28,17 +29,14 @@ def service(tmp_path: Path) -> Iterator[RunningService]:
 def test_the_example_plugins_model_is_pruned_on_its_own_data(service: RunningService) -> None:
     offered = {model["name"]: model for model in service.http.get("/models").json()["data"]}
     data = {one["name"]: one for one in service.http.get("/datasets").json()["data"]}
-    job = service.ended(
-        service.submit(
-            {
-                "model": {"name": "shapes-net", "kwargs": {"width": 4}, "weights": {"train": {"epochs": 3}}},
-                "targets": {"sparsity": 0.5},
-                "search": {"episodes": 2, "greedy_episodes": 1, "retrain": {"images": 200}},
-                "fine_tune": {"epochs": 1},
-            }
-        )
-    )
+    env = {**os.environ, "PURL_URL": service.url}
+    example = subprocess.Popen([sys.executable, ROOT / "examples/own_model.py"], env=env, stdout=subprocess.PIPE)
+    listed = wait_until("the example has made its job", lambda: service.http.get("/jobs").json()["data"])
+    job = service.ended(listed[0]["id"])
+    said, _ = example.communicate(timeout=60)
 
+    assert example.returncode == 0
+    assert job["result"]["verdict"] in said.decode()
     assert (offered["shapes-net"]["provider"], offered["shapes-net"]["dataset"]) == ("plugin", "shapes")
     assert (data["shapes"]["available"], data["shapes"]["shape"], data["shapes"]["classes"]) == (True, [1, 12, 12], 2)
     assert job["state"] == "succeeded", job["error"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.running import JOB_SECONDS, RunningService, serving
+from tests.acceptance.running import JOB_SECONDS, LONGER_JOB, RunningService, serving
 from tests.browser import a_page, chromium, picture
 
 # `make test` watches a told search and a restart in tests/integration/test_dashboard_browser.py.
@@ -74,3 +74,12 @@ def test_a_real_search_is_watched_over_a_restart_to_its_download(service: Runnin
     page.get_by_role("link", name="How the weights are spread").click()
     expect(page.get_by_role("img").nth(1)).to_be_visible()
     picture(page, "real-weights")
+
+    another = service.submit(LONGER_JOB)
+    page.goto(f"/ui/jobs/{another}")
+    expect(page.locator("#events")).to_contain_text("episode 1:", timeout=JOB_SECONDS * 1000)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".badge.cancelled").first).to_be_visible()
+    picture(page, "real-cancelled")
+    assert service.ended(another)["state"] == "cancelled"

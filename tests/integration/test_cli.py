@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from purlkit.cli import app
 from purlkit.cli.output import Exit
-from purlkit.results import CheckReport, ErrorReport, Finish, Outcome
+from purlkit.results import CheckReport, ErrorReport, Finish, Layer, Outcome, PhaseCost
 from services.testing import an_episode
 from tests.integration.over_http import Service, a_success, reports
 
@@ -55,6 +56,15 @@ def test_list_and_moves(purl: Purl) -> None:
     assert refused.exit_code == Exit.REFUSED
 
 
+def test_without_a_target_the_flag_is_named_and_nothing_is_asked(purl: Purl, service: Service) -> None:
+    for command in ("submit", "check"):
+        refused = purl(command, "-m", "digits-resnet")
+
+        assert refused.exit_code == Exit.REFUSED
+        assert "--sparsity 0.9" in refused.output
+    assert service.http.get("/jobs").json()["data"] == []
+
+
 def test_a_job_from_submit_to_the_file(service: Service, purl: Purl, tmp_path: Path) -> None:
     job_id = purl("submit", "-m", "digits-resnet", "-s", "0.9").output.strip()
     worker = service.claim()
@@ -86,6 +96,7 @@ def test_logs_follow_the_attempts_until_the_job_has_ended(service: Service, purl
     assert purl("logs", job_id, "-f").output == "of the second, é\n"
     assert purl("logs", job_id, "-f", "--attempt", "1").output == "the first line\n"
     assert purl("logs", job_id, "--attempt", "9").output == ""
+    assert json.loads(purl("logs", job_id, "--json").output) == {"attempt": 2, "text": "of the second, é\n"}
 
 
 def test_the_report_is_fetched_whole(service: Service, purl: Purl, tmp_path: Path) -> None:
@@ -100,6 +111,8 @@ def test_the_report_is_fetched_whole(service: Service, purl: Purl, tmp_path: Pat
 
     assert fetched.exit_code == Exit.DONE, fetched.output
     assert (tmp_path / "report.html").read_bytes() == b"<!doctype html>"
+    again = purl("report", job_id, "--to", str(tmp_path), "--json")
+    assert json.loads(again.output) == [str(tmp_path / "report.html")]
 
 
 def test_a_failed_job_is_exit_code_1(service: Service, purl: Purl) -> None:
@@ -135,7 +148,15 @@ def test_a_bad_spec_names_the_field(purl: Purl) -> None:
 def test_check_tells_and_its_exit_code_says_whether_it_can_run(service: Service, purl: Purl) -> None:
     reason = ErrorReport(code="missing_data", message="put the files there", at="/dataset")
     service.launcher.checker = reports(
-        CheckReport(runnable=False, reasons=(reason,), sparsity_range=(0.0, 0.999), steps=600, prunable_weights=77072)
+        CheckReport(
+            runnable=False,
+            reasons=(reason,),
+            layers=(Layer(name="conv1", kind="Conv2d", shape=(16, 1, 3, 3), weights=144),),
+            costs=(PhaseCost(phase="search", images=600_000, device_hours=0.12),),
+            sparsity_range=(0.0, 0.999),
+            steps=600,
+            prunable_weights=77072,
+        )
     )
 
     checked = purl("check", "-m", "digits-resnet", "-s", "0.95")
@@ -143,6 +164,8 @@ def test_check_tells_and_its_exit_code_says_whether_it_can_run(service: Service,
     assert checked.exit_code == Exit.REFUSED
     assert "0.0% to 99.900%" in checked.output
     assert "/dataset: put the files there" in checked.output
+    assert ["conv1", "Conv2d", "16×1×3×3", "144"] in [line.split() for line in checked.output.splitlines()]
+    assert ["search", "600,000", "0.12"] in [line.split() for line in checked.output.splitlines()]
 
 
 def test_weights_are_pushed_and_used(purl: Purl, service: Service, tmp_path: Path) -> None:
@@ -155,6 +178,8 @@ def test_weights_are_pushed_and_used(purl: Purl, service: Service, tmp_path: Pat
 
     for job_id in (by_file, by_hash):
         assert service.job(job_id)["spec"]["model"]["weights"] == {"sha256": sha256}
+    assert sha256 in purl("weights", "list").output
+    assert [one["tensors"] for one in json.loads(purl("weights", "list", "--json").output)] == [1]
     neither = purl("submit", "-m", "digits-resnet", "-s", "0.9", "--weights", "nothing.safetensors")
     assert neither.exit_code == Exit.REFUSED
     assert "neither a file nor the sha256" in neither.output
@@ -175,6 +200,32 @@ def test_no_service_is_exit_code_4_and_usage_2() -> None:
 
     assert (alone.returncode, wrong.returncode) == (Exit.UNREACHABLE, Exit.USAGE)
     assert "is it running" in alone.stderr
+
+
+def test_help_comes_at_once_and_completion_knows_the_commands() -> None:
+    """By the processor's time, which other work on the machine does not lengthen."""
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        said = subprocess.run([sys.executable, "-m", "purlkit", "--help"], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    asking = {**os.environ, "_PURL_COMPLETE": "complete_bash", "COMP_WORDS": "purl we", "COMP_CWORD": "1"}
+    purl = Path(sys.executable).with_name("purl")
+    completed = subprocess.run([purl], env=asking, capture_output=True, text=True, check=False)
+
+    assert "Exit codes: 0 done" in said.stdout
+    assert min(spent) < 0.3, f"{min(spent):.2f} s"
+    assert completed.stdout.split() == ["weights"]
+
+
+def test_a_wrong_address_is_not_tried_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PURL_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr("purlkit.cli.service.FIRST_SECONDS", 0.1)
+
+    alone = CliRunner().invoke(app.purl(), ["list"])
+
+    assert alone.exit_code == Exit.UNREACHABLE
 
 
 def test_on_a_terminal_it_draws(service: Service, purl: Purl) -> None:

@@ -221,10 +221,14 @@ def test_in_a_notebook_a_job_shows_itself(service: Service, purl: PurlClient) ->
     list(job.events())
 
     html = job.refresh()._repr_html_()
+    list(job.events())
 
     assert "global magnitude ships" in html
-    assert "<polyline" in html
-    assert "<script>" not in html
+    assert "Accuracy and sparsity after each of 2 episodes" in html
+    assert "Test accuracy of every candidate over its sparsity" in html
+    assert "&lt;script&gt;" in html
+    assert "<script" not in html
+    assert job._repr_html_() == html, "events that are heard again change nothing"
 
 
 def test_the_same_from_asyncio(service: Service, tmp_path: Path) -> None:
@@ -235,6 +239,7 @@ def test_the_same_from_asyncio(service: Service, tmp_path: Path) -> None:
             types = [event.type async for event in job.events()]
             await working
             await job.wait(timeout=5)
+            assert "Test accuracy of every candidate over its sparsity" in job._repr_html_()
             paths = await job.download(tmp_path)
             accuracies = [episode.accuracies[-1] async for episode in job.episodes()]
             return types, paths, accuracies, [one.id async for one in purl.jobs()]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
+from purlkit import published
+from services.launch.protocol import Capacity, Node
 from services.tables import Job
 from tests.dashboard_scene import HOSTILE, Scene, populate
 from tests.integration.over_http import Service, assert_problem, serving
@@ -172,3 +175,29 @@ def test_what_another_version_stored_breaks_no_page(service: Service) -> None:
 
     for address in ("/", f"/ui/jobs/{job_id}", f"/ui/compare?job={job_id}&job={other}", "/ui/cluster"):
         assert service.http.get(address).status_code == 200, address
+
+
+def test_the_nodes_of_a_cluster_are_listed_and_one_that_is_silent_says_so(tmp_path: Path) -> None:
+    with serving(tmp_path, PURL_RAY_ADDRESS="http://127.0.0.1:8265") as service:
+        silent = service.http.get("/ui/cluster").text
+        nodes = tuple(Node(name=f"10.0.0.{n}", cpus=16, gpus=2, memory=64e9) for n in (1, 2))
+        service.launcher.has = Capacity(cpus=32, gpus=4, nodes=nodes)
+        told = service.http.get("/ui/cluster").text
+
+    assert "is its head running?" in silent
+    row = r'<th scope="row">(10[.\d]+)</th><td class="number">16</td><td class="number">2</td>'
+    assert re.findall(row, told) == ["10.0.0.1", "10.0.0.2"]
+    assert "64 GB" in told
+
+
+def test_the_papers_numbers_stand_beside_the_jobs_own(service: Service) -> None:
+    spec = {"model": {"name": "resnet50-cifar"}, "targets": {"sparsity": 0.9}}
+    known = published.find(model="resnet50-cifar", data="cifar10")
+    assert known
+
+    job_id = service.submit(**spec)["id"]
+    service.claim().succeed()
+    page = service.http.get(f"/ui/jobs/{job_id}").text
+
+    assert f"{known[0].accuracy:g} %</title>" in page
+    assert "published" in page

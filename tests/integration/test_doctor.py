@@ -98,6 +98,26 @@ def test_a_store_that_takes_nothing(tmp_path: Path) -> None:
     assert "PURL_ARTIFACTS" in fault.said
 
 
+def test_a_cluster_that_does_not_answer(tmp_path: Path) -> None:
+    fault = the_fault(planted(tmp_path, PURL_RAY_ADDRESS="http://127.0.0.1:1", RAY_AUTH_TOKEN="a token"))
+
+    assert fault.about == "Ray"
+    assert "PURL_RAY_ADDRESS" in fault.remedy
+
+
+def test_a_cluster_without_its_token(tmp_path: Path) -> None:
+    fault = the_fault(planted(tmp_path, PURL_RAY_ADDRESS="http://127.0.0.1:1", RAY_AUTH_MODE="", RAY_AUTH_TOKEN=""))
+
+    assert fault.about == "Ray"
+    assert "RAY_AUTH_TOKEN" in fault.remedy
+
+
+def test_an_address_of_a_cluster_at_which_something_else_answers(tmp_path: Path, another_server: str) -> None:
+    fault = the_fault(planted(tmp_path, PURL_RAY_ADDRESS=another_server, RAY_AUTH_MODE="disabled"))
+
+    assert "no Ray dashboard" in fault.said
+
+
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         fault = the_fault(planted(tmp_path, PURL_PORT=str(other.getsockname()[1])))

@@ -150,7 +150,10 @@ def test_its_nodes_say_what_the_cluster_has_and_a_silent_one_has_what_it_had(con
         has = wait_until("its node is known", launcher.capacity)
         line.plan("GET /api/v0/nodes", "cut the answer")
 
-        assert has == Capacity(cpus=2.0, gpus=0.0)
+        (node,) = has.nodes
+        assert has == Capacity(cpus=2.0, gpus=0.0, nodes=(node,))
+        assert (node.cpus, node.gpus, node.name.endswith(", the head")) == (2.0, 0.0, True)
+        assert node.memory > 0
         assert [launcher.capacity() for _ in range(2)] == [has, has]
         assert line.waiting == 0
 

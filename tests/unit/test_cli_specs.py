@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from purlkit.cli.output import percent, printable, size
-from purlkit.cli.specs import spec_of
-from purlkit.cli.watch import sparkline
+from purlkit.cli.specs import check_whole, spec_of
+from purlkit.cli.watch import sparkline, standings
 from purlkit.errors import InvalidSpec
 from purlkit.spec import JobSpec
 
@@ -30,6 +30,26 @@ def test_flags_go_where_they_belong() -> None:
         "labels": {"team": "vision"},
     }
     JobSpec.model_validate(spec)
+
+
+def test_what_is_missing_is_said_in_the_words_of_the_command_line() -> None:
+    for targets in (None, {}, {"accuracy": 0.9}):
+        with pytest.raises(InvalidSpec, match="--sparsity"):
+            check_whole({"model": {"name": "mlp"}, "targets": targets})
+    with pytest.raises(InvalidSpec, match="--model"):
+        check_whole({"targets": {"sparsity": 0.9}})
+    check_whole({"model": {"name": "mlp"}, "targets": {"flops": 0.5}})
+
+
+def test_the_race_is_told_with_the_best_first() -> None:
+    field = [
+        {"method": "purl", "variant": "best", "select_accuracy": 0.448, "goes_on": True},
+        {"method": "lamp", "variant": None, "select_accuracy": 0.884, "goes_on": False},
+    ]
+
+    told = standings({"target": 0.9, "epochs": 1, "of_epochs": 10, "candidates": field})
+
+    assert told == ["race at 90.0%: after 1 of 10 epochs", " 88.4% lamp (out)", " 44.8% purl best"]
 
 
 @pytest.mark.parametrize(
