@@ -19,6 +19,7 @@ from torch import Tensor
 from purlkit import checkpoint
 from purlkit.baselines.random_policies import draw
 from purlkit.baselines.scoring import by_reward_split
+from purlkit.errors import Diverged
 from purlkit.pruning.cost import weight_uses
 from purlkit.pruning.layers import prunable_layers
 from purlkit.seeds import derive
@@ -31,6 +32,7 @@ from workers.tuning import Entrant
 
 SAVED = "random"
 PORTIONS = 4  # for each runner, so that none waits long for another
+DIVERGED = -1.0  # worse than any accuracy
 Score = tuple[float, float]  # accuracy, seconds
 
 
@@ -55,7 +57,10 @@ def scores_of(
     scores, uses = {}, weight_uses(model, splits.train[:1].x)
     for index, policy in policies.items():
         began = time.monotonic()
-        reached = worth(policy_at(spec, layers, uses, policy, spec.target).mask)
+        try:
+            reached = worth(policy_at(spec, layers, uses, policy, spec.target).mask)
+        except Diverged:  # this policy's misfortune, not the job's
+            reached = DIVERGED
         scores[index] = reached, time.monotonic() - began
     return scores
 
@@ -65,7 +70,7 @@ def best_of_random(track: Track, dense: Dense) -> Entrant:
     grid = search.alphas if search.algorithm == "purl" else DEVIATIONS  # the other's are factors
     policies = list(draw(grid, len(dense.layers), search.episodes, derive(spec.seed, "random")))
     scores = _scores(track, policies)
-    best = max(range(len(policies)), key=lambda index: (scores[index][0], -index))
+    best = best_of(scores)
     policy = policy_at(spec, dense.layers, dense.uses, policies[best], spec.target)
     return Entrant(
         method="random",
@@ -77,6 +82,18 @@ def best_of_random(track: Track, dense: Dense) -> Entrant:
         device_seconds=sum(seconds for _, seconds in scores.values()),
         flops=flops_of(spec, policy.mask, dense.uses),
     )
+
+
+def best_of(scores: Mapping[int, Score]) -> int:
+    """Of equally good ones the first."""
+    best = max(scores, key=lambda index: (scores[index][0], -index))
+    if scores[best][0] == DIVERGED:
+        raise Diverged(
+            f"the retraining diverged under each of {len(scores)} random policies",
+            at="/search/retrain/learning_rate",
+            remedy="lower it, or leave random out of baselines",
+        )
+    return best
 
 
 def _scores(track: Track, policies: Sequence[Sequence[float]]) -> dict[int, Score]:
