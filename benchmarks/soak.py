@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from tests.acceptance.running import LONGER_JOB, RunningService, serving
 from tests.waiting import wait_until
 
 Kill = Callable[[RunningService], bool]
+
+# A machine that is busy with other things takes minutes to bring a killed attempt's Ray back.
+PATIENCE_SECONDS = 600.0
 
 
 def _ray(kind: str) -> Kill:
@@ -89,6 +93,10 @@ def count(service: RunningService, job_id: str) -> int:
         return -1
 
 
+def has_more_than(episodes: int, service: RunningService, job_id: str) -> bool:
+    return count(service, job_id) > episodes
+
+
 def disturb(service: RunningService, job_id: str, kills: int, seconds: dict[str, list[float]]) -> int:
     """Up to so many kills in one job's search, each after the search has got further; how many there were."""
     episodes = LONGER_JOB["search"]["episodes"]
@@ -97,9 +105,10 @@ def disturb(service: RunningService, job_id: str, kills: int, seconds: dict[str,
         if before >= episodes - 4:
             return done
         kind = random.choice(sorted(KINDS))
-        wait_until(f"there is a {kind}", lambda kind=kind: KINDS[kind](service))
+        wait_until(f"there is a {kind}", lambda kind=kind: KINDS[kind](service), seconds=PATIENCE_SECONDS)
         began = time.monotonic()
-        wait_until("the next episode", lambda before=before: count(service, job_id) > max(before, 0), seconds=180)
+        further = partial(has_more_than, max(before, 0), service, job_id)
+        wait_until("the next episode", further, seconds=PATIENCE_SECONDS)
         seconds[kind].append(time.monotonic() - began)
         print(f"  {kind:<10} killed at episode {before:>3}, the next one after {seconds[kind][-1]:5.1f} s", flush=True)
     return kills
@@ -119,7 +128,7 @@ def main() -> int:
         expected = outcome(service, service.ended(service.submit(one_runner)))
         while done < options.kills:
             job_id = service.submit(LONGER_JOB)
-            wait_until("it searches", lambda job_id=job_id: count(service, job_id) > 0, seconds=180)
+            wait_until("it searches", partial(has_more_than, 0, service, job_id), seconds=PATIENCE_SECONDS)
             done += disturb(service, job_id, options.kills - done, seconds)
             jobs += 1
             if outcome(service, service.ended(job_id)) != expected:

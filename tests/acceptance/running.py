@@ -49,7 +49,7 @@ LEAST_JOB: dict[str, Any] = {
     "resources": {"env_runners": 1},
 }
 
-JOB_SECONDS = 240.0
+JOB_SECONDS = 600.0
 
 
 class RunningService:
