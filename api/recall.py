@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from threading import Lock
+from threading import Event, Lock
 
 from services.database import Database
 
@@ -26,10 +26,20 @@ class Answer:
     until: float
 
 
+class Reading:
+    """Of one question, by the first who asked it. Who asks it at the same tide waits for what that one reads."""
+
+    def __init__(self, tide: object) -> None:
+        self.tide = tide
+        self.body: bytes | None = None  # none if nothing came of it
+        self.over = Event()
+
+
 class Recall:
     def __init__(self, db: Database) -> None:
         self._tide = db.tide
         self._answers: dict[Hashable, Answer] = {}
+        self._readings: dict[Hashable, Reading] = {}
         self._bytes = 0
         self._lock = Lock()
 
@@ -38,9 +48,24 @@ class Recall:
         tide, known = self._tide.now(), self._answers.get(question)
         if known is not None and known.tide == tide and time.monotonic() < known.until:
             return known.body
-        body = read()
-        self._keep(question, Answer(body, tide, time.monotonic() + KEPT_SECONDS))
-        return body
+        mine = Reading(tide)
+        with self._lock:
+            others = self._readings.get(question)
+            if others is None or others.tide != tide:
+                self._readings[question] = mine
+        if others is not None and others.tide == tide:
+            # After each commit all who ask would read the same at once, and each be slower for the others.
+            others.over.wait()
+            return read() if others.body is None else others.body
+        try:
+            mine.body = body = read()
+            self._keep(question, Answer(body, tide, time.monotonic() + KEPT_SECONDS))
+            return body
+        finally:
+            with self._lock:
+                if self._readings.get(question) is mine:
+                    del self._readings[question]
+            mine.over.set()
 
     def _keep(self, question: Hashable, answer: Answer) -> None:
         with self._lock:

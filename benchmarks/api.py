@@ -86,12 +86,12 @@ def measure(count: int, asked: argparse.Namespace) -> dict[str, list[tuple[float
         ended, queued = fill(Path(folder), count)
         with served(Path(folder)) as address:
             paths = (f"/jobs/{ended}", f"/jobs/{queued}", "/jobs?limit=10")
-            reads = {name: _request("GET", path) for name, path in zip(READS, paths, strict=True)}
+            reads = {name: a_request("GET", path) for name, path in zip(READS, paths, strict=True)}
             rates = in_turn(address, reads, asked)
             with written(Path(folder)):
                 rates |= in_turn(address, {BUSY.format(name): read for name, read in reads.items()}, asked)
             # Last, because what is posted stays in the table that the others read.
-            rates |= in_turn(address, {POST: _request("POST", "/jobs", BODY)}, asked)
+            rates |= in_turn(address, {POST: a_request("POST", "/jobs", BODY)}, asked)
             rates[FLOOR] = [(bare_inserts(Path(folder), asked.seconds), beside) for _, beside in rates[POST]]
     return rates
 
@@ -104,7 +104,7 @@ def in_turn(
     for turn in range(asked.rounds + 1):
         seconds = asked.seconds if turn else min(0.3, asked.seconds)
         for name, request in requests.items():
-            beside = ask(address, _request("GET", "/empty"), asked.connections, seconds)
+            beside = ask(address, a_request("GET", "/empty"), asked.connections, seconds)
             rate = ask(address, request, asked.connections, seconds)
             if turn:
                 rates[name].append((rate, beside))
@@ -229,7 +229,7 @@ def _is_whole(answer: bytearray) -> bool:
     return len(body) >= int(length)
 
 
-def _request(method: str, path: str, body: str = "") -> bytes:
+def a_request(method: str, path: str, body: str = "") -> bytes:
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n"
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"

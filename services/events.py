@@ -16,6 +16,8 @@ from services.tables import Attempt, Event, Job, Json
 
 def append(session: Session, job_id: str, type: str, data: Json, attempt_id: str | None = None) -> Event:
     """The service's own word: `state`, `attempt` or `request`."""
+    # Numbers stay gapless because writers of one job queue up behind its row.
+    session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
     event = Event(
         job_id=job_id,
         seq=_last_seq(session, job_id) + 1,
@@ -38,7 +40,7 @@ _FIRST = insert(cast(Table, Event.__table__))
 
 
 def extend(session: Session, attempt: Attempt, first_seq: int, said: Sequence[WorkerEvent]) -> None:
-    """A worker's words, numbered by the worker from `first_seq`."""
+    """A worker's words, numbered by the worker from `first_seq`. Its fence has locked the job's row."""
     last, now = _last_seq(session, attempt.job_id), clock(session)
     session.add_all(
         Event(
@@ -63,6 +65,4 @@ def page(session: Session, job_id: str, after: int = 0, limit: int = 100) -> Pag
 
 
 def _last_seq(session: Session, job_id: str) -> int:
-    # Numbers stay gapless because writers of one job queue up behind its row.
-    session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
     return session.scalar(select(func.max(Event.seq)).where(Event.job_id == job_id)) or 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, literal, select, union
+from sqlalchemy import Select, String, bindparam, func, literal, select, union
 from sqlalchemy.orm import Session
 
 from services.errors import QueueFull, StorageQuota
@@ -42,18 +42,21 @@ NONE = Quotas()
 def check(session: Session, quotas: Quotas) -> None:
     """Refuses one more job."""
     check_storage(session, quotas)
-    waiting = select(literal(1)).select_from(Job).where(Job.state == JobState.QUEUED)
-    if quotas.queued is not None and _are_so_many(session, waiting.execution_options(**EVERYBODYS), quotas.queued):
+    if quotas.queued is not None and _are_so_many(session, _WAITING, quotas.queued):
         raise QueueFull(limit=quotas.queued)
-    if quotas.tenant_queued is not None:
-        mine = waiting.where(Job.tenant == tenant_of(session))
-        if _are_so_many(session, mine, quotas.tenant_queued):
-            raise QueueFull(limit=quotas.tenant_queued, whose="your")
+    if quotas.tenant_queued is not None and _are_so_many(session, _MINE, quotas.tenant_queued):
+        raise QueueFull(limit=quotas.tenant_queued, whose="your")
 
 
 def _are_so_many(session: Session, query: Select[int], count: int) -> bool:
     """Steps over as many as may be, and no further."""
-    return session.execute(query.limit(1).offset(count - 1)).first() is not None
+    asked = {"others": count - 1, "tenant": tenant_of(session)}
+    return session.connection().execute(query, asked).first() is not None
+
+
+# Asked of the connection, for everybody waits in the one queue: see services.tenants.
+_WAITING = select(literal(1)).select_from(Job).where(Job.state == JobState.QUEUED).limit(1).offset(bindparam("others"))
+_MINE = _WAITING.where(Job.tenant == bindparam("tenant", type_=String))
 
 
 def check_storage(session: Session, quotas: Quotas, *, more: int = 0) -> None:

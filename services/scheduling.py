@@ -23,8 +23,8 @@ from services.states import ENDS, LIVE, JobState
 from services.tables import Attempt, DispatcherRow, Job
 from services.tenants import DEFAULT
 
-# How far down the line a pass looks for a job that fits.
-LONGEST_LOOK = 1000
+# How far down the line a pass looks for a job that fits: mostly it is one of the first.
+LOOKS = (20, 1000)
 
 # A dispatcher says every few seconds that it is there; one that ends many attempts at once may be silent for a while.
 PRESENT_MS = 30_000
@@ -127,14 +127,19 @@ def next_job(session: Session, settings: Settings, now: int, has: Capacity | Non
         return None
     # Nobody holds up others by having many jobs.
     sated = at_their_limit(running, settings.tenant_running)
-    line = _line(session, now, found=room_in(replace(settings, cpus=None, gpus=None), has), without=sated)
-    while (chosen := choose(line, running, total, now=now, pass_ms=settings.pass_seconds * 1000)) is not None:
-        # Somebody is just pausing or cancelling a row that is locked: the next of the line then.
-        query = select(Job).where(Job.id == chosen.job_id, Job.state == JobState.QUEUED)
-        job = session.scalars(query.with_for_update(skip_locked=True)).one_or_none()
-        if job is not None:
-            return job
-        line.remove(chosen)
+    found = room_in(replace(settings, cpus=None, gpus=None), has)
+    for most in LOOKS:
+        line = _line(session, now, found=found, without=sated, most=most)
+        all_of_it = len(line) < most
+        while (chosen := choose(line, running, total, now=now, pass_ms=settings.pass_seconds * 1000)) is not None:
+            # Somebody is just pausing or cancelling a row that is locked: the next of the line then.
+            query = select(Job).where(Job.id == chosen.job_id, Job.state == JobState.QUEUED)
+            job = session.scalars(query.with_for_update(skip_locked=True)).one_or_none()
+            if job is not None:
+                return job
+            line.remove(chosen)
+        if all_of_it:
+            break
     return None
 
 
@@ -218,11 +223,12 @@ def needs(job: Job | Standing, found: Room) -> Room:
     return Room(cpus=min(job.cpus, found.cpus) or job.cpus, gpus=min(job.gpus, found.gpus) or job.gpus)
 
 
-def _line(session: Session, now: int, *, found: Room, without: Collection[str] = ()) -> list[Waiting]:
+def _line(session: Session, now: int, *, found: Room, without: Collection[str], most: int) -> list[Waiting]:
+    """The first so many, read in the order of their index: however many stand behind them costs nothing."""
     due = select(Job.id, Job.priority, Job.cpus, Job.gpus, Job.started_at, Job.not_before).where(*_due(now))
     if without:
         due = due.where(Job.tenant.not_in(without))
-    rows = session.execute(due.order_by(Job.priority.desc(), Job.id).limit(LONGEST_LOOK))
+    rows = session.execute(due.order_by(Job.priority.desc(), Job.id).limit(most))
     return [Waiting(job_id=row.id, needs=needs(row, found), since=row.not_before) for row in rows]
 
 

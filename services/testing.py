@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import BigInteger, String, cast, insert, literal, select, true
 from sqlalchemy.orm import Session
 
 from purlkit.results import (
@@ -34,7 +36,7 @@ from purlkit.results import (
     WorkerEvents,
 )
 from purlkit.spec import JobSpec
-from services import artifacts, attempts
+from services import artifacts, attempts, jobs
 from services.artifacts import Blob
 from services.attempts import Claim
 from services.database import Database, upgrade
@@ -59,6 +61,22 @@ def a_spec(**changes: Any) -> JobSpec:
     """The least spec, with the given fields in place of its own."""
     least = {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}
     return JobSpec.model_validate({**least, **changes}).resolve()
+
+
+def fill_queue(db: Database, count: int) -> None:
+    """So many more jobs of the least spec, older than all that are submitted: the database makes them by itself."""
+    table = Job.__table__
+    with db.write() as session:
+        original = jobs.submit(session, a_spec()).job
+        last = select(literal(1, BigInteger).label("number")).cte("numbers", recursive=True)
+        numbers = last.union_all(select(last.c.number + 1).where(last.c.number < count))
+        # Ids have 26 digits, and those of other calls must be others.
+        first = 10**18 + time.time_ns() // 1000
+        digits = cast(literal(first, BigInteger) + numbers.c.number, String)
+        values = [literal("job_0000000") + digits if column.name == "id" else column for column in table.columns]
+        copies = select(*values).select_from(table.join(numbers, true())).where(table.c.id == original.id)
+        session.connection().execute(insert(Job).from_select(table.columns.keys(), copies))
+        session.delete(original)
 
 
 def a_blob(data: bytes) -> Blob:

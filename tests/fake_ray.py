@@ -24,8 +24,10 @@ class FakeRay:
     url: str = ""
     submitted: list[dict[str, Any]] = field(default_factory=list)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)  # every address
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        self.asked.append(path)
         if path.startswith("/api/packages/"):
             return 200, {}  # there already, whatever it is
         if method == "POST" and path == "/api/jobs/":

@@ -28,15 +28,18 @@ NOBODY = 65_534
 # The shell ends the server when its own standard input closes: however these tests end, no server outlives them.
 WHILE_WE_LIVE = '"$@" </dev/null & server=$!; read -r _; kill -QUIT $server; wait'
 
-# Nobody pulls the plug on a test, so the disk need not be waited for. Every other setting is the server's own.
-SETTINGS = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200", "-c", "listen_addresses=")
+# Every other setting is the server's own.
+SETTINGS = ("-c", "max_connections=200", "-c", "listen_addresses=")
+# Nobody pulls the plug on a test, so the disk need not be waited for.
+NOT_DURABLE = ("-c", "fsync=off", "-c", "full_page_writes=off")
 
 
 class Server:
     """One server, reachable through a socket in its folder alone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self._folder = folder
+        self._settings = SETTINGS if durable else (*SETTINGS, *NOT_DURABLE)
         self._data = folder / "data"
         self._as_whom: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -53,7 +56,7 @@ class Server:
 
     def start(self) -> None:
         """Returns when it answers."""
-        command = [str(self._programs / "postgres"), "-D", str(self._data), "-k", str(self._folder), *SETTINGS]
+        command = [str(self._programs / "postgres"), "-D", str(self._data), "-k", str(self._folder), *self._settings]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", WHILE_WE_LIVE, "sh", *command],
@@ -65,9 +68,14 @@ class Server:
             )
         wait_until("PostgreSQL answers", self._answers)
 
+    @property
+    def postmaster(self) -> int:
+        """The process whose children serve the connections."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def kill(self) -> None:
         """The server dies as by kill -9, and what it had not committed with it."""
-        os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        os.kill(self.postmaster, signal.SIGKILL)
         self.stop()
 
     def stop(self) -> None:
@@ -143,11 +151,11 @@ class Databases:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
+def running_server(*, durable: bool = False) -> Iterator[Server]:
     """In a folder with a short path, for the kernel takes sockets' paths of 107 characters."""
     folder = Path(tempfile.mkdtemp(prefix="purl-pg-", dir="/tmp"))
     try:
-        server = Server(folder)
+        server = Server(folder, durable=durable)
         try:
             server.start()
             yield server

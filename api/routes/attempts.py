@@ -19,12 +19,16 @@ from purlkit.spec import JobSpec, Uploaded
 from services import attempts, jobs, weights
 from services.artifacts import Blob
 from services.errors import NotFound
+from services.tables import Attempt
 
 
-def _known(attempt_id: str, token: TokenDep, db: WholeDatabaseDep) -> None:
+def _known(attempt_id: str, token: TokenDep, db: WholeDatabaseDep) -> Attempt:
     """Nobody else's body is read. Whether it still has a say is asked where something is done."""
     with db.read() as session:
-        attempts.authenticate(session, attempt_id, token, ended_ok=True)
+        return attempts.authenticate(session, attempt_id, token, ended_ok=True)
+
+
+KnownDep = Annotated[Attempt, Depends(_known)]
 
 
 router = Router(
@@ -72,25 +76,22 @@ def get_attempt_weights(
 
 @router.post("/heartbeat", summary="Still alive", openapi_extra=docs.json_request(Heartbeat))
 def heartbeat(
-    attempt_id: str, token: TokenDep, beat: Annotated[Heartbeat, Depends(json_body(Heartbeat))], db: WholeDatabaseDep
+    attempt: KnownDep, beat: Annotated[Heartbeat, Depends(json_body(Heartbeat))], db: WholeDatabaseDep
 ) -> HeartbeatAnswer:
     """Renews the lease; the answer carries what was asked of the job meanwhile."""
     with db.write() as session:
-        return attempts.heartbeat(session, attempts.authenticate(session, attempt_id, token), beat)
+        return attempts.heartbeat(session, attempt, beat)
 
 
 @router.post(
     "/events", status_code=204, summary="What happened, in order", openapi_extra=docs.json_request(WorkerEvents)
 )
 def record_events(
-    attempt_id: str,
-    token: TokenDep,
-    batch: Annotated[WorkerEvents, Depends(json_body(WorkerEvents))],
-    db: WholeDatabaseDep,
+    attempt: KnownDep, batch: Annotated[WorkerEvents, Depends(json_body(WorkerEvents))], db: WholeDatabaseDep
 ) -> None:
     """Events that are here already are passed over: sending a batch again is fine."""
     with db.write() as session:
-        attempts.record_events(session, attempts.authenticate(session, attempt_id, token), batch)
+        attempts.record_events(session, attempt, batch)
 
 
 @router.put(

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from purlkit.results import ErrorReport
@@ -106,13 +106,10 @@ def live(session: Session) -> list[Attempt]:
 def expired(session: Session) -> list[Attempt]:
     """Live ones whose lease has run out, or whose job has used up its timeout_seconds: `rescue` tells them apart."""
     now = clock(session)
-    timed = select(Job.id).where(Job.timeout_seconds.is_not(None), Job.state == JobState.RUNNING)
-    limited = set(session.scalars(timed))
-    return [
-        attempt
-        for attempt in live(session)
-        if attempt.lease_until < now or (attempt.job_id in limited and out_of_time(session, attempt.job_id, now))
-    ]
+    limited = (Job.state == JobState.RUNNING, Job.timeout_seconds.is_not(None))
+    over = select(Job.id).join(Attempt).where(*limited).group_by(Job.id, Job.timeout_seconds).having(_is_over(now))
+    late = or_(Attempt.lease_until < now, Attempt.job_id.in_(over))
+    return list(session.scalars(select(Attempt).where(Attempt.state.in_(LIVE), late).order_by(Attempt.id)))
 
 
 def stalled(session: Session) -> list[Attempt]:
@@ -172,12 +169,13 @@ def history(session: Session, job_ids: Sequence[str]) -> dict[str, list[Attempt]
 
 def out_of_time(session: Session, job_id: str, now: int) -> bool:
     """Whether its attempts together have run for as long as the job may."""
-    limit = session.scalar(select(Job.timeout_seconds).where(Job.id == job_id))
-    if limit is None:
-        return False
-    ran = func.sum(func.coalesce(Attempt.ended_at, now) - Attempt.started_at)
-    ran_ms = session.scalar(select(ran).where(Attempt.job_id == job_id, Attempt.started_at.is_not(None)))
-    return (ran_ms or 0) >= limit * 1000
+    over = select(Job.id).join(Attempt).where(Job.id == job_id).group_by(Job.id, Job.timeout_seconds)
+    return session.scalar(over.having(_is_over(now))) is not None
+
+
+def _is_over(now: int) -> ColumnElement[bool]:
+    """Of a job joined with its attempts. One that never reported has not run; a sum of nothing is over no limit."""
+    return func.sum(func.coalesce(Attempt.ended_at, now) - Attempt.started_at) >= Job.timeout_seconds * 1000
 
 
 def _get(session: Session, attempt_id: str) -> Attempt:

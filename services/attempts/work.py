@@ -37,16 +37,15 @@ def fence(session: Session, attempt: Attempt) -> tuple[Attempt, Job]:
     two wait for each other.
     """
     job = lock(session, attempt.job_id)
-    passed = session.execute(
+    mine = session.scalars(
         update(Attempt)
         .where(Attempt.id == attempt.id, Attempt.token_sha256 == attempt.token_sha256, Attempt.state.in_(LIVE))
         .values(state=AttemptState.RUNNING, started_at=func.coalesce(Attempt.started_at, now_ms()))
-        .returning(Attempt.id)
-        .execution_options(synchronize_session=False)
+        .returning(Attempt)
+        .execution_options(synchronize_session=False, populate_existing=True)
     ).one_or_none()
-    if passed is None:
+    if mine is None:
         raise AttemptSuperseded
-    mine = session.get_one(Attempt, attempt.id, populate_existing=True)
     if job.state is JobState.QUEUED:
         move_job(session, job, JobState.RUNNING, reason=f"attempt {mine.number} reported")
     return mine, job

@@ -10,6 +10,7 @@ import logging
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ RETRY_SECONDS = 1.0
 # What was asked this recently is not asked again, and a head that did not answer is left alone for a while:
 # the dispatcher has other attempts to look after.
 LOOK_SECONDS = 1.0
+# Over all attempts: a pass that asked after each of a thousand would take longer than a lease. Where many run, each is
+# asked after less often, and its lease tells in the meantime.
+LOOKS_PER_SECOND = 20
 SILENT_SECONDS = 5.0
 # Ray gives a driver 3 s after its SIGTERM.
 STOP_SECONDS = 8.0
@@ -66,6 +70,7 @@ class RayJobsLauncher:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout, trust_env=False)
         self._seen: dict[str, tuple[float, bool]] = {}
+        self._looked_in, self._looks = 0, 0  # in that second so many times
         self._silent_until = 0.0
         self._capacity: Capacity | None = None
 
@@ -127,8 +132,9 @@ class RayJobsLauncher:
         if not self._is_ours(handle):
             return True
         job, now = handle["ray_job"], time.monotonic()
-        asked_at, alive = self._seen.get(job, (-LOOK_SECONDS, True))
-        if not alive or now - asked_at < LOOK_SECONDS or now < self._silent_until:
+        asked_at, alive = self._seen.get(job, (-inf, True))
+        patience = max(LOOK_SECONDS, len(self._seen) / LOOKS_PER_SECOND)
+        if not alive or now - asked_at < patience or now < self._silent_until or not self._may_look(now):
             return alive
         try:
             info = self._find(job)
@@ -138,6 +144,12 @@ class RayJobsLauncher:
         alive = info is None or info.get("status") not in ENDED
         self._seen[job] = (now, alive)
         return alive
+
+    def _may_look(self, now: float) -> bool:
+        if int(now) != self._looked_in:
+            self._looked_in, self._looks = int(now), 0
+        self._looks += 1
+        return self._looks <= LOOKS_PER_SECOND
 
     def why_dead(self, handle: Handle) -> str | None:
         try:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
 
 from api import recall
 from api.recall import Recall
-from services.database import Database
+from services.database import Database, Tide
 from tests.bench import Bench
+from tests.waiting import wait_until
 
 
 class Reader:
@@ -23,6 +25,19 @@ class Reader:
     def __call__(self) -> bytes:
         self.reads += 1
         return b"%d" % self.reads
+
+
+class Looks(Tide):
+    """Counts who has seen how the database stands."""
+
+    def __init__(self, tide: Tide) -> None:
+        self._real = tide
+        self.count = 0
+
+    def now(self) -> object:
+        tide = self._real.now()
+        self.count += 1
+        return tide
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +122,55 @@ def test_readers_in_many_threads_are_told_what_is_committed(bench: Bench) -> Non
         thread.join()
 
     assert failures == []
+
+
+def test_who_asks_while_another_reads_the_same_waits_for_that_unless_somebody_has_written(bench: Bench) -> None:
+    memory, reading, written = Recall(bench.db), threading.Event(), threading.Event()
+    reads: list[str] = []
+
+    def slowly() -> bytes:
+        reads.append("slowly")
+        reading.set()
+        assert written.wait(60)
+        return b"before"
+
+    def at_once() -> bytes:
+        reads.append("at once")
+        return b"after"
+
+    looks = Looks(bench.db.tide)
+    memory._tide = looks
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(memory.get, "a", slowly)
+        assert reading.wait(60)
+        together = [pool.submit(memory.get, "a", at_once) for _ in range(3)]
+        wait_until("all have asked", lambda: looks.count == 4)
+        bench.submit()
+        after = memory.get("a", at_once)
+        written.set()
+
+        assert [first.result(), *(one.result() for one in together)] == [b"before"] * 4
+    assert after == b"after"
+    assert reads == ["slowly", "at once"]
+
+
+def test_who_has_waited_for_a_failure_reads_for_itself(bench: Bench) -> None:
+    memory, reading, waits = Recall(bench.db), threading.Event(), threading.Event()
+
+    def fails() -> bytes:
+        reading.set()
+        assert waits.wait(60)
+        raise LookupError
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(memory.get, "a", fails)
+        assert reading.wait(60)
+        second = pool.submit(memory.get, "a", lambda: b"read")
+        waits.set()
+
+        assert second.result() == b"read"
+        with pytest.raises(LookupError):
+            first.result()
 
 
 def test_an_answer_is_not_kept_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
