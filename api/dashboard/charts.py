@@ -47,8 +47,8 @@ def learning(walks: Sequence[Walk], spec: JobSpec) -> list[Plot]:
         earned.shade(start, end, "")
         chance = [(start, 1.0), (end, agent.final_epsilon), (start + episodes, agent.final_epsilon)]
         ends.line(chance, "chance of a random cut" if nth == 0 else None, 2)
-    ends.axes("episode", "share", percent, "{:g}".format)
-    earned.axes("episode", "return")
+    ends.axes("episode", "share", percent, "{:g}".format, counted=True)
+    earned.axes("episode", "return", counted=True)
     for plot, name, style, said in (
         (ends, "accuracy, reward split", 0, [walk.accuracy for walk in walks]),
         (ends, "sparsity", 1, [walk.sparsity for walk in walks]),
@@ -73,7 +73,7 @@ def policy(series: Mapping[str, Sequence[float]], unit: str) -> Plot | None:
     layers = max(map(len, series.values()))
     alphas = [alpha for row in series.values() for alpha in row]
     plot = _plane((0.5, layers + 0.5), around([0.0, *alphas]), "Alpha of every layer")
-    plot.axes("layer, in the network's order", f"alpha, {unit}")
+    plot.axes("layer, in the network's order", f"alpha, {unit}", counted=True)
     for style, (name, row) in enumerate(series.items()):
         points = [(float(nth), alpha) for nth, alpha in enumerate(row, start=1)]
         plot.line(points, name, style)
@@ -88,7 +88,7 @@ def racing(rungs: Mapping[str, Sequence[Point]]) -> Plot | None:
         return None
     x, y = around(x for x, _ in points), around(y for _, y in points)
     plot = _plane(x, y, "Accuracy of the candidates as they race")
-    plot.axes("epochs of fine-tuning", "accuracy, select split", percent, "{:g}".format)
+    plot.axes("epochs of fine-tuning", "accuracy, select split", percent, "{:g}".format, counted=True)
     for style, (name, row) in enumerate(rungs.items()):
         plot.line(row, None, style)
         plot.marks([(point, f"{name}: {percent(point[1])} after {point[0]:g}") for point in row], name, style)
@@ -100,7 +100,7 @@ def by_layer(candidates: Sequence[Candidate]) -> Plot | None:
     if not candidates or not candidates[0].layers:
         return None
     plot = Plot((0.5, len(candidates[0].layers) + 0.5), SHARES, "Sparsity of every layer, of all candidates")
-    plot.axes("layer, in the network's order", "sparsity", percent, "{:g}".format)
+    plot.axes("layer, in the network's order", "sparsity", percent, "{:g}".format, counted=True)
     for style, one in enumerate(candidates):
         points = [(float(nth), layer.sparsity) for nth, layer in enumerate(one.layers, start=1)]
         says = [f"{title_of(one)}, {layer.name}: {percent(layer.sparsity)}" for layer in one.layers]
@@ -117,7 +117,7 @@ def overlaid(curves: Mapping[str, Sequence[Point]], title: str, y_name: str) -> 
     shares = y_name != "return"
     y = SHARES if shares else around(y for _, y in points)
     plot = _plane((0.0, max(x for x, _ in points) + 1), y, title)
-    plot.axes("episode", y_name, percent if shares else "{:g}".format, "{:g}".format)
+    plot.axes("episode", y_name, percent if shares else "{:g}".format, "{:g}".format, counted=True)
     for style, (name, row) in enumerate(curves.items()):
         plot.line(row, name if len(row) > 1 else None, style)
         if len(row) == 1:

@@ -1,4 +1,4 @@
-"""What the service refuses, as exceptions: one class for each code, so that a program can catch what it can handle."""
+"""What the service refuses, as exceptions: a class for each thing to be done about it, and `code` says which it was."""
 
 from __future__ import annotations
 

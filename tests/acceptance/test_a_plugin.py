@@ -30,10 +30,13 @@ def test_the_example_plugins_model_is_pruned_on_its_own_data(service: RunningSer
     offered = {model["name"]: model for model in service.http.get("/models").json()["data"]}
     data = {one["name"]: one for one in service.http.get("/datasets").json()["data"]}
     env = {**os.environ, "PURL_URL": service.url}
-    example = subprocess.Popen([sys.executable, ROOT / "examples/own_model.py"], env=env, stdout=subprocess.PIPE)
-    listed = wait_until("the example has made its job", lambda: service.http.get("/jobs").json()["data"])
-    job = service.ended(listed[0]["id"])
-    said, _ = example.communicate(timeout=60)
+    with subprocess.Popen([sys.executable, ROOT / "examples/own_model.py"], env=env, stdout=subprocess.PIPE) as example:
+        try:
+            listed = wait_until("the example has made its job", lambda: service.http.get("/jobs").json()["data"])
+            job = service.ended(listed[0]["id"])
+            said, _ = example.communicate(timeout=60)
+        finally:
+            example.kill()  # one that hangs
 
     assert example.returncode == 0
     assert job["result"]["verdict"] in said.decode()

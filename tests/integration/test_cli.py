@@ -18,7 +18,18 @@ from typer.testing import CliRunner, Result
 
 from purlkit.cli import app
 from purlkit.cli.output import Exit
-from purlkit.results import CheckReport, ErrorReport, Finish, Layer, Outcome, PhaseCost
+from purlkit.results import (
+    CheckReport,
+    ErrorReport,
+    Finish,
+    Heartbeat,
+    Layer,
+    Outcome,
+    Phase,
+    PhaseCost,
+    Progress,
+    WorkerEvent,
+)
 from services.testing import an_episode
 from tests.integration.over_http import Service, a_success, reports
 
@@ -79,6 +90,23 @@ def test_a_job_from_submit_to_the_file(service: Service, purl: Purl, tmp_path: P
     assert "global magnitude ships" in watched.output
     assert downloaded.exit_code == Exit.DONE, downloaded.output
     assert (tmp_path / "pruned.safetensors").read_bytes() == b"the network"
+
+
+def test_the_time_left_and_the_standings_of_the_race_are_told(service: Service, purl: Purl) -> None:
+    job_id = purl("submit", "-m", "digits-resnet", "-s", "0.9").output.strip()
+    worker = service.claim()
+    progress = Progress(fraction=0.4, phase=Phase.SEARCH, episode=17, episodes=55, eta_seconds=75.0)
+    beat = Heartbeat(phase=Phase.SEARCH, counter=1, progress=progress)
+    worker.call("POST", "/heartbeat", json=beat.model_dump(mode="json")).raise_for_status()
+
+    assert "about 1 min 15 s of the search" in purl("show", job_id).output
+
+    field = [{"method": "lamp", "variant": None, "select_accuracy": 0.9, "goes_on": True}]
+    rung = {"target": 0.9, "epochs": 3, "of_epochs": 10, "seeds": 1, "candidates": field}
+    worker.say(WorkerEvent(type="rung", data=rung))
+    worker.succeed()
+
+    assert "race at 90.0%: after 3 of 10 epochs\n   90.0% lamp\n" in purl("watch", job_id).output
 
 
 def test_logs_follow_the_attempts_until_the_job_has_ended(service: Service, purl: Purl) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from purlkit.cli import app
 from purlkit.cli.output import percent, printable, size
 from purlkit.cli.specs import check_whole, spec_of
 from purlkit.cli.watch import sparkline, standings
@@ -30,6 +34,17 @@ def test_flags_go_where_they_belong() -> None:
         "labels": {"team": "vision"},
     }
     JobSpec.model_validate(spec)
+
+
+def test_every_command_takes_json() -> None:
+    def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+        for name, one in group.commands.items():
+            yield from commands(one, f"{path} {name}") if hasattr(one, "commands") else [(f"{path} {name}", one)]
+
+    every = dict(commands(typer.main.get_command(app.purl()), "purl"))
+
+    assert {"purl watch", "purl weights convert", "purl sweep submit"} <= every.keys()
+    assert [name for name, one in every.items() if not any("--json" in param.opts for param in one.params)] == []
 
 
 def test_what_is_missing_is_said_in_the_words_of_the_command_line() -> None:

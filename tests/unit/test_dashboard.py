@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from api.dashboard import charts
@@ -51,6 +53,21 @@ def test_a_curve_is_there_from_the_first_episode_on(count: int) -> None:
     marks = [str(plot.__html__()).count("<title>episode") for plot in (ends, earned)]
     assert marks == [2 * count, count], "accuracy and sparsity; the return"
     assert charts.learning([], a_spec()) == []
+
+
+def test_layers_episodes_and_epochs_are_counted_in_whole_numbers() -> None:
+    walks = [a_walk(index) for index in range(2)]
+    plots = [
+        *charts.learning(walks, a_spec(search={"episodes": 2})),
+        charts.policy({"best": [0.5, 1.0, 0.2]}, ""),
+        charts.racing({"LAMP": [(2.0, 0.9)]}),
+        charts.overlaid({"1. a": [(1.0, 0.4), (2.0, 0.5)]}, "Return", "return"),
+    ]
+
+    for plot in plots:
+        below = re.findall(r'<text x="[\d.]+" y="[\d.]+" text-anchor="middle">([\d.]+)</text>', str(plot.__html__()))
+        assert below
+        assert [tick for tick in below if "." in tick] == []
 
 
 def test_the_chance_of_a_random_cut_is_drawn_for_every_target() -> None:
