@@ -34,6 +34,27 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
     assert {"demo", "test", "serve"} <= named <= targets
 
 
+def test_every_command_in_the_prose_exists() -> None:
+    """Of make, purl and python -m."""
+    purl = re.findall(r"^## `purl (.+)`$", (ROOT / "docs/reference/cli.md").read_text(), flags=re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    unknown, seen = [], 0
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for program, rest in re.findall(r"`(?:\w+=\S+ )?(make|purl|python -m) ([^`]+)`", page.read_text()):
+            name, seen = rest.split()[0], seen + 1
+            known = {
+                "make": name in targets or "=" in name,
+                "purl": any(rest.startswith(one) for one in (*purl, "sweep", "--help", "COMMAND")),
+                "python -m": name == "pytest"
+                or any((ROOT / name.replace(".", "/")).parent.glob(f"{name.split('.')[-1]}*")),
+            }[program]
+            if not known:
+                unknown.append(f"{page.relative_to(ROOT)}: {program} {rest}")
+
+    assert seen > 50
+    assert unknown == []
+
+
 def test_every_file_that_the_readme_names_exists() -> None:
     readme = (ROOT / "README.md").read_text()
     named = re.findall(r"\b((?:purlkit|services|workers|api|docs|tests|examples|deploy|benchmarks)/[\w./-]*\w)", readme)
