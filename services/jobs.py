@@ -124,7 +124,7 @@ def retry(
         limits=limits,
         parent=job_id,
         # It takes the ended one's place in the table.
-        member=Member(ended.sweep_id, ended.sweep_point or {}) if ended.sweep_id else None,
+        member=Member(sweep_id, ended.sweep_point or {}) if (sweep_id := _hold_sweep(session, ended)) else None,
     )
 
 
@@ -186,12 +186,23 @@ def delete(session: Session, job_id: str) -> list[str]:
     named += session.scalars(select(SavedBlob.sha256).where(SavedBlob.job_id == job.id))
     weights.let_go(session, job.id)
     session.flush()
+    _hold_sweep(session, job)
     session.delete(job)
     session.flush()
     if job.sweep_id is not None:
         others = exists().where(Job.sweep_id == job.sweep_id)
         session.execute(sql_delete(Sweep).where(Sweep.id == job.sweep_id, ~others))
     return sorted(set(named))
+
+
+def _hold_sweep(session: Session, job: Job) -> str | None:
+    """The job's sweep if it is there, which it then is until this transaction ends.
+
+    Of two that delete the last two jobs each would see the other's, and the sweep would be left without any.
+    """
+    if job.sweep_id is None:
+        return None
+    return session.scalars(select(Sweep.id).where(Sweep.id == job.sweep_id).with_for_update()).one_or_none()
 
 
 def _insert(session: Session, spec: JobSpec, parent: str | None, member: Member | None) -> Job:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from purlkit.spec import JobSpec, SweepPoint, SweepSpec
 from services import jobs, paging, quotas
@@ -16,7 +16,6 @@ from services.database import clock
 from services.errors import IllegalMove, InvalidCursor, NotFound
 from services.ids import is_id, new_id
 from services.jobs import Member
-from services.moves import lock
 from services.paging import Page
 from services.quotas import Quotas
 from services.states import JobState
@@ -120,10 +119,9 @@ def _each(
 ) -> Sweep:
     """In the order of their ids: two requests that lock the same jobs in two orders would wait for each other."""
     sweep = get(session, sweep_id)
-    members = [
-        lock(session, job_id)
-        for job_id in session.scalars(select(Job.id).where(Job.sweep_id == sweep.id).order_by(Job.id))
-    ]
+    locked = select(Job).where(Job.sweep_id == sweep.id).order_by(Job.id).with_for_update()
+    fresh = locked.options(defer(Job.result)).execution_options(populate_existing=True)
+    members = list(session.scalars(fresh))
     if all(job.state.is_terminal and job.state is not repeats for job in members):
         raise IllegalMove(
             "all jobs of the sweep have ended", remedy="retry those that are wanted again, each by itself"

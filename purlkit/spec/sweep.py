@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import combinations, product
+from math import prod
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -55,7 +56,7 @@ class SweepSpec(Record):
 
     @property
     def jobs(self) -> int:
-        return len(list(product(*self.grid.values())))
+        return prod(map(len, self.grid.values()))
 
     def points(self) -> Iterator[SweepPoint]:
         """Every combination, in the order of the grid; its first axis changes last."""
@@ -67,8 +68,8 @@ class SweepSpec(Record):
             if self.name is not None:
                 said = " ".join(f"{path}={_short(shown)}" for path, _, shown, _ in chosen)
                 body["name"] = f"{self.name}: {said}"[:200]
-            places = {path: f"/grid/{path}/{_escaped(place)}" for path, place, _, _ in chosen}
-            yield SweepPoint({path: shown for path, _, shown, _ in chosen}, body, places)
+            places = {path: f"/grid/{_escaped(path)}/{_escaped(place)}" for path, place, _, _ in chosen}
+            yield SweepPoint({path: shown for path, _, shown, _ in chosen}, body, places, self.base)
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,16 @@ class SweepPoint:
     settings: Mapping[str, Any]  # by axis: the value, or its name where it has one
     body: dict[str, Any]
     places: Mapping[str, str]  # by axis: the pointer into the sweep to what was chosen
+    base: Mapping[str, Any]
 
     def place(self, pointer: str) -> str:
         """Where in the sweep stands what is at this pointer in the job."""
         for path, place in self.places.items():
-            at = "/" + path.replace(".", "/")
+            at = "/" + _escaped(path).replace(".", "/")
             if f"{pointer}/".startswith(f"{at}/"):
                 return place + pointer[len(at) :]
+            if at.startswith(f"{pointer}/") and not _has(self.base, path, depth=pointer.count("/")):
+                return f"/grid/{_escaped(path)}"  # it is there by this name alone
         return f"/base{pointer}"
 
     @contextmanager
@@ -119,6 +123,14 @@ def _put(body: dict[str, Any], path: str, value: Any) -> None:
                 "this leads through what is no object in the base", at=f"/grid/{path}", remedy="correct the name"
             )
     here[last] = deepcopy(value)
+
+
+def _has(body: Any, path: str, *, depth: int) -> bool:
+    for part in path.split(".")[:depth]:
+        if not isinstance(body, dict) or part not in body:
+            return False
+        body = body[part]
+    return True
 
 
 def _short(shown: Any) -> str:

@@ -115,7 +115,7 @@ def test_the_same_key_gives_the_same_sweep_again(service: Service) -> None:
     [
         ({"seed": [0, "one"]}, "/grid/seed/1"),
         ({"search": {"odd": {"reward": "none"}}}, "/grid/search/odd/reward"),
-        ({"seed": [0], "serch.reward": ["cubic"]}, "/base/serch"),
+        ({"seed": [0], "serch.reward": ["cubic"]}, "/grid/serch.reward"),
         ({"model.name": ["digits-resnet", "no-such-net"]}, "/grid/model.name/1"),
         ({"model.weights": {"mine": {"sha256": "0" * 64}}}, "/grid/model.weights/mine/sha256"),
         ({"seed": []}, "/grid/seed"),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from services import attempts, events, moves
+from sqlalchemy import select
+
+from purlkit.spec import JobSpec, SweepSpec
+from services import attempts, events, jobs, moves, sweeps
 from services.database import Database
 from services.errors import IllegalMove
 from services.settings import Settings
 from services.states import JobState
+from services.tables import Job, Sweep
+from services.testing import a_spec
 from tests.bench import Bench
 
 PROCESSES = 4
@@ -54,6 +60,34 @@ def test_each_job_is_claimed_once_by_many_processes(bench: Bench) -> None:
         process.join()
 
     assert Counter(claimed) == Counter(submitted)
+
+
+def a_sweep_of_two(bench: Bench) -> tuple[str, list[str]]:
+    body = {"base": a_spec().model_dump(mode="json"), "grid": {"seed": [0, 1]}}
+    spec = SweepSpec.model_validate(body)
+    with bench.db.write() as session:
+        points = [(point, JobSpec.model_validate_json(json.dumps(point.body))) for point in spec.points()]
+        made = sweeps.submit(session, spec, points).sweep
+        sweeps.cancel(session, made.id)
+        members = session.scalars(select(Job.id).where(Job.sweep_id == made.id))
+        return made.id, list(members)
+
+
+def test_a_sweep_goes_when_its_last_two_jobs_are_deleted_at_once(bench: Bench) -> None:
+    for _ in range(10):
+        sweep_id, members = a_sweep_of_two(bench)
+        start = Barrier(2)
+
+        def delete(job_id: str, start: Barrier = start) -> None:
+            start.wait()
+            with bench.db.write() as session:
+                jobs.delete(session, job_id)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(delete, members))
+
+        with bench.db.read() as session:
+            assert session.get(Sweep, sweep_id) is None
 
 
 def test_no_more_are_claimed_at_once_than_the_settings_allow(bench: Bench) -> None:

@@ -53,6 +53,15 @@ def test_a_fault_is_blamed_on_its_place_in_the_sweep() -> None:
     assert caught.value.at == "/base/model/name"
 
 
+def test_what_is_there_by_the_name_of_an_axis_alone_is_blamed_on_that() -> None:
+    point = next(iter(sweep({"serch.reward": ["cubic"], "targets.reach": [1], "labels.a~b": [0]}).points()))
+
+    assert point.place("/serch") == "/grid/serch.reward"
+    assert point.place("/targets") == "/base/targets", "which the base has too"
+    assert point.place("/targets/reach") == "/grid/targets.reach/0"
+    assert point.place("/labels/a~0b") == "/grid/labels.a~0b/0"
+
+
 @pytest.mark.parametrize(
     ("grid", "blames"),
     [
@@ -62,6 +71,8 @@ def test_a_fault_is_blamed_on_its_place_in_the_sweep() -> None:
         ({"search": [{}], "search.reward": ["cubic"]}, "change the same field"),
         ({"search..reward": ["cubic"]}, "pattern"),
         ({"seed": list(range(20)), "search.episodes": list(range(1, 21))}, f"400 jobs and a sweep has {MOST_JOBS}"),
+        # Counted, not made.
+        ({f"labels.{axis}": list(range(MOST_JOBS)) for axis in range(8)}, f"{MOST_JOBS**8} jobs and a sweep has"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused(grid: dict[str, Any], blames: str) -> None:
