@@ -126,6 +126,7 @@ def demo_search(
     from purlkit.training.loop import train
     from purlkit.zoo import datasets, models
     from workers import search
+    from workers.holding import hold
     from workers.pulse import Pulse
     from workers.stages import Stage
 
@@ -134,16 +135,13 @@ def demo_search(
     spec = JobSpec.model_validate(
         {**body, "search": {"episodes": episodes}, "resources": {"env_runners": runners}, "seed": SEED}
     ).resolve()
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder)
-        splits = datasets.load(spec.data, data)
-        model = models.build_for(spec)
-        train(model, splits.train, Training(), seed=derive(SEED, "dense"))
-        stage = Stage(spec, 0, checkpoint.tensors_of(model), Mask.from_weights(prunable_layers(model)))
-        target = accuracy(model, splits.reward)
-        hooks = search.Hooks(on_episode=on_episode, on_state=lambda _: None, on_wait=lambda: None)
-        on_trained()
-        with on_ray():
-            return search.search(
-                stage, target_accuracy=target, datasets_dir=data, saved=None, pulse=Pulse(already=0), hooks=hooks
-            )
+    splits = datasets.load(spec.data, Path(tempfile.gettempdir()))  # the images come with scikit-learn
+    model = models.build_for(spec)
+    train(model, splits.train, Training(), seed=derive(SEED, "dense"))
+    stage = Stage(spec, 0, checkpoint.tensors_of(model), Mask.from_weights(prunable_layers(model)))
+    target = accuracy(model, splits.reward)
+    hooks = search.Hooks(on_episode=on_episode, on_state=lambda _: None, on_wait=lambda: None)
+    on_trained()
+    with on_ray():
+        data, pulse = hold(splits, spec), Pulse(already=0)
+        return search.search(stage, target_accuracy=target, data=data, saved=None, pulse=pulse, hooks=hooks)

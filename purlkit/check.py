@@ -60,6 +60,8 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
         splits = datasets.load(spec.data, data_root, download=download)
         splits.require(reward_images=spec.search.reward_images, subset=spec.search.retrain.images)
         splits.require(batch_norm=spec.fine_tune.batch_norm_images or 0)
+        for training in spec.trainings.values():
+            splits.require_for_each(spec.resources.fine_tune_workers, training.batch_size)
     except PurlError as error:
         reasons.append(error)
     memory = _memory(spec, model, splits)

@@ -34,6 +34,7 @@ class Attempt:
     ray_address: str
     download: bool = False  # whether it may fetch public data and weights
     _searching_since: float | None = field(default=None, init=False)
+    _stands: Progress = field(default=Progress(fraction=0.0, phase=Phase.CHECKING), init=False)
     _waits_for: str | None = field(default=None, init=False)
     _played_here: int = field(default=0, init=False)
 
@@ -50,7 +51,8 @@ class Attempt:
         self.link.check()
         log.info("phase: %s", phase)
         self.link.enter(phase)
-        self.link.progress(Progress(fraction=self._start_of(phase, point), phase=phase))
+        self._stands = Progress(fraction=self._start_of(phase, point), phase=phase)
+        self.link.progress(self._stands)
 
     def _start_of(self, phase: Phase, point: int) -> float:
         """Each target takes an equal part of the way from the first search to the verification."""
@@ -67,12 +69,16 @@ class Attempt:
 
     def waits_for(self, reason: str | None) -> None:
         """Called while there is nothing to do and nobody to blame: the user may read why, and the wait is no stall."""
+        self.tells_of_wait(reason)
+        self.link.tick()
+        self.link.check()
+
+    def tells_of_wait(self, reason: str | None) -> None:
+        """And of its end, with None."""
         if reason != self._waits_for:
             self._waits_for = reason
             self.link.event("note", {"waits_for": reason})
-            self.link.progress(Progress(fraction=STARTS[Phase.SEARCH], phase=Phase.SEARCH, waits_for=reason))
-        self.link.tick()
-        self.link.check()
+            self.link.progress(self._stands.model_copy(update={"waits_for": reason}))
 
     def saved(self, name: str) -> bytes | None:
         """A piece of work that an earlier attempt of the same job finished."""

@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,16 +28,16 @@ from purlkit.budget.yardstick import Yardstick
 from purlkit.pruning.ranking import largest
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
-from purlkit.training.data import subset
-from purlkit.zoo import datasets, models
+from purlkit.training.data import Splits, subset
+from purlkit.zoo import models
 from workers.dense import Dense
 from workers.race import POLL_SECONDS, Track
 from workers.search import Found
 from workers.tuning import Entrant
 
 SCOUTED = "scouted"
-# What a task is told first: the spec, the dense tensors, where the data are, whom to give signs of life.
-Place = tuple[str, Any, str, Any]
+# What a task is told first: the spec, the dense tensors, where the data are held, whom to give signs of life.
+Place = tuple[str, Any, Any, Any]
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,9 @@ def scouting(track: Track, seed: int) -> Scouting:
     return known
 
 
-def scout_here(spec_json: str, dense: dict[str, Tensor], datasets_dir: str, pulse: Any, seed: int) -> Scouting:
+def scout_here(spec_json: str, dense: dict[str, Tensor], data: Splits, pulse: Any, seed: int) -> Scouting:
     """Runs as a Ray task: the naive allocations by the search's own yardstick, and walks that lead to them."""
-    spec, model, images, reward = _load(spec_json, dense, datasets_dir)
+    spec, model, images, reward = _load(spec_json, dense, data)
     began = time.monotonic()
     env = BudgetEnv(
         model,
@@ -102,13 +101,13 @@ def scout_here(spec_json: str, dense: dict[str, Tensor], datasets_dir: str, puls
 def losses_of(
     spec_json: str,
     dense: dict[str, Tensor],
-    datasets_dir: str,
+    data: Splits,
     pulse: Any,
     allocations: Sequence[Allocation],
     seed: int,
 ) -> tuple[list[float], float]:
     """Runs as a Ray task: what some allocations come to after the longer training, and in how many seconds."""
-    spec, model, images, reward = _load(spec_json, dense, datasets_dir)
+    spec, model, images, reward = _load(spec_json, dense, data)
     began = time.monotonic()
     yardstick = Yardstick(
         model,
@@ -162,7 +161,7 @@ def _rung(track: Track, field: Sequence[Allocation], rung: int, seed: int) -> tu
 
 
 def _place(track: Track) -> Place:
-    return track.spec.model_dump_json(), track.dense, str(track.datasets_dir), track.pulse
+    return track.spec.model_dump_json(), track.dense, track.data, track.pulse
 
 
 def _task(track: Track, function: Any) -> Any:
@@ -178,13 +177,12 @@ def _run(track: Track, references: list[Any]) -> list[Any]:
     return list(ray.get(references))
 
 
-def _load(spec_json: str, dense: dict[str, Tensor], datasets_dir: str) -> tuple[JobSpec, Any, Any, Any]:
+def _load(spec_json: str, dense: dict[str, Tensor], data: Splits) -> tuple[JobSpec, Any, Any, Any]:
     """The model and the two splits that a search may see."""
     spec = JobSpec.model_validate_json(spec_json)
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
     device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
-    splits = datasets.load(spec.data, Path(datasets_dir), device=device).without_test()
-    splits = splits.with_reward_images(spec.search.reward_images)
+    splits = data.to(device)
     model = models.build_for(spec).to(device)
     checkpoint.load_into(model, dense)
     return spec, model, subset(splits.train, spec.search.retrain.images, spec.seed), splits.reward

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,9 +20,10 @@ import torch.distributed as dist
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from purlkit.errors import SearchStuck
+from purlkit.errors import PurlError, SearchStuck
 from purlkit.spec import JobSpec
 from purlkit.training.together import Team
+from workers import capacity
 from workers.tuning import Leg, Run, fine_tune
 
 log = logging.getLogger("purl.crew")
@@ -31,8 +31,13 @@ log = logging.getLogger("purl.crew")
 POLL_SECONDS = 0.5
 ROOM_SECONDS = 60.0  # for a place for all of them; then for one less
 MEETING = timedelta(minutes=10)  # the slowest may need so long to read its data
-LAST_WORDS_SECONDS = 10.0  # for the others to notice that one is gone
+TOLD_SECONDS = 10.0  # of waiting for room before the user hears of it
+NOTICE_SECONDS = 75.0  # until Ray knows of a node that it is gone; whoever trained with it may know at once
 LOSSES = 10  # in a row, without a piece between
+
+
+class NotMet(Exception):
+    """They did not find together: somebody else took the port, say."""
 
 
 class Worker:
@@ -52,10 +57,10 @@ class Worker:
         backend = "nccl" if gpu else "gloo"
         dist.init_process_group(backend, init_method=meet, rank=rank, world_size=size, timeout=MEETING)
 
-    def tune(self, spec_json: str, dense: Any, leg: Leg, datasets_dir: str, pulse: Any) -> Run | None:
+    def tune(self, spec_json: str, dense: Any, leg: Leg, data: Any, pulse: Any) -> Run | None:
         """All do it, and the first tells of it."""
         team = Team.here()
-        run = fine_tune(spec_json, dense, leg, datasets_dir, pulse, team)
+        run = fine_tune(spec_json, dense, leg, data, pulse, team)
         return run if team.rank == 0 else None
 
 
@@ -65,6 +70,7 @@ class Crew:
 
     spec: JobSpec
     on_wait: Callable[[], None]
+    waits_for: Callable[[str | None], None] = lambda _: None  # is told why nothing happens, and None when that is over
     _workers: list[Any] = field(default_factory=list)
     _room: Any = None
 
@@ -74,23 +80,23 @@ class Crew:
     def __exit__(self, *_: object) -> None:
         self._part()
 
-    def tune(self, leg: Leg, dense: Any, datasets_dir: Path, pulse: Any) -> Run:
+    def tune(self, leg: Leg, dense: Any, data: Any, pulse: Any) -> Run:
         """A piece of the leg, however many workers are lost over it."""
         for _ in range(LOSSES):
             try:
                 if not self._workers:
-                    self._meet()
-                arguments = (self.spec.model_dump_json(), dense, leg, str(datasets_dir), pulse)
+                    self._meet(pulse)
+                arguments = (self.spec.model_dump_json(), dense, leg, data, pulse)
                 (run, *_) = self._all([worker.tune.remote(*arguments) for worker in self._workers])
-            except ray.exceptions.RayActorError as error:
+            except (ray.exceptions.RayActorError, NotMet) as error:
                 log.warning("a worker is lost, all begin anew where the last piece ended: %s", error)
                 self._part()
             else:
                 return run  # type: ignore[no-any-return]
         raise SearchStuck(f"{LOSSES} times in a row a worker was lost in the middle of a training")
 
-    def _meet(self) -> None:
-        size = self._reserve(self.spec.resources.fine_tune_workers)
+    def _meet(self, pulse: Any) -> None:
+        size = self._reserve(self.spec.resources.fine_tune_workers, pulse)
         strategy = PlacementGroupSchedulingStrategy(self._room)
         wanted = self.spec.resources
         actor = ray.remote(
@@ -100,10 +106,14 @@ class Crew:
         addresses = self._all([worker.open.remote() for worker in self._workers])
         host, port = addresses[0]
         alike = {"on_one_node": all(address == host for address, _ in addresses), "gpu": wanted.gpus_per_runner > 0}
-        self._all([worker.join.remote(host, port, rank, size, **alike) for rank, worker in enumerate(self._workers)])
+        try:
+            joining = [worker.join.remote(host, port, rank, size, **alike) for rank, worker in enumerate(self._workers)]
+            self._all(joining)
+        except ray.exceptions.RayTaskError as error:
+            raise NotMet(str(error).splitlines()[-1]) from error
 
-    def _reserve(self, size: int) -> int:
-        """A place for all of them at once, or half of them would wait for ever; for fewer where a node is missing."""
+    def _reserve(self, size: int, pulse: Any) -> int:
+        """A place for all of them at once, or half of them would wait for ever; after a while for as many as fit."""
         wanted = self.spec.resources
         one = {"CPU": wanted.cpus_per_runner, **({"GPU": wanted.gpus_per_runner} if wanted.gpus_per_runner else {})}
         while True:
@@ -111,16 +121,22 @@ class Crew:
             began, ready = time.monotonic(), self._room.ready()
             while size == 1 or time.monotonic() - began < ROOM_SECONDS:
                 if ray.wait([ready], timeout=POLL_SECONDS)[0]:
+                    self.waits_for(None)
                     return size
                 self.on_wait()
+                if time.monotonic() - began > TOLD_SECONDS:
+                    pulse.tick.remote()  # to wait is no stall
+                    self.waits_for(f"the cluster is busy: waiting for room for {size} workers that train together")
             remove_placement_group(self._room)
-            size -= 1
+            size = max(1, min(size - 1, sum(node.holds(wanted) for node in capacity.free_now())))
             log.warning("there is no room for all workers: trying with %d", size)
 
     def _all(self, calls: list[Any]) -> list[Any]:
-        """Their answers. Where one is lost the others fail too, since they wait for it: its loss is what is raised."""
+        """Their answers. Where one is lost or at fault the others may fail too, since they wait for it: its own failure
+        is what is raised, as soon as it is known.
+        """
         waiting = list(calls)
-        failures: list[Exception] = []
+        failure: Exception | None = None
         until = float("inf")
         while waiting and time.monotonic() < until:
             ready, waiting = ray.wait(waiting, timeout=POLL_SECONDS)
@@ -128,11 +144,15 @@ class Crew:
             for call in ready:
                 try:
                     ray.get(call)
+                except ray.exceptions.RayActorError:
+                    raise
                 except ray.exceptions.RayError as error:
-                    failures.append(error)
-                    until = min(until, time.monotonic() + LAST_WORDS_SECONDS)
-        if failures:
-            raise min(failures, key=lambda failure: not isinstance(failure, ray.exceptions.RayActorError))
+                    if isinstance(getattr(error, "cause", None), PurlError):
+                        raise
+                    failure = failure or error
+                    until = min(until, time.monotonic() + NOTICE_SECONDS)
+        if failure is not None:
+            raise failure
         return ray.get(calls)  # type: ignore[no-any-return]
 
     def _part(self) -> None:

@@ -24,6 +24,7 @@ from purlkit.training.paused import Paused
 from purlkit.zoo import models, pretrained
 from workers import cluster
 from workers.attempt import Attempt
+from workers.holding import hold
 from workers.pulse import Pulse
 from workers.race import Track
 from workers.tuning import Entrant, Leg, Run
@@ -66,17 +67,18 @@ def dense_baseline(job: Attempt, splits: Splits, uploaded: Path | None) -> Dense
         pretrained.load(model, job.spec.model, job.datasets_dir)
     else:
         _train(job, model, splits)
+    here = splits.to(job.device)
     dense = Dense(
         layers=prunable_layers(model),
         tensors=checkpoint.tensors_of(model),
         sha256=checkpoint.fingerprint(model),
-        reward_accuracy=accuracy(model, splits.reward),
-        uses=weight_uses(model, splits.train[:1].x),
+        reward_accuracy=accuracy(model, here.reward),
+        uses=weight_uses(model, here.train[:1].x),
     )
     if saved is None:
         job.link.save(SAVED, checkpoint.to_bytes(dense.tensors, metadata={}))
     # Not on the test split, which is read once, when all is decided.
-    job.link.event("note", {"dense_accuracy": accuracy(model, splits.select), "dense_sha256": dense.sha256})
+    job.link.event("note", {"dense_accuracy": accuracy(model, here.select), "dense_sha256": dense.sha256})
     return dense
 
 
@@ -89,14 +91,14 @@ def _train(job: Attempt, model: nn.Module, splits: Splits) -> None:
         job.link.check()
 
     if job.spec.resources.fine_tune_workers > 1:
-        _train_together(job, model, weights.train)
+        _train_together(job, model, weights.train, splits)
         return
     content = job.saved(ON_THE_WAY)
     run = Run.from_bytes(content) if content is not None else None
     if run is not None:
         checkpoint.load_into(model, run.tensors)
     paused = Paused(run.epochs, run.paused) if run is not None else None
-    began = time.monotonic()
+    began, images = time.monotonic(), splits.train.to(job.device)
 
     def due() -> bool:
         return time.monotonic() - began > SAVE_SECONDS
@@ -105,7 +107,7 @@ def _train(job: Attempt, model: nn.Module, splits: Splits) -> None:
         began = time.monotonic()
         paused = train(
             model,
-            splits.train,
+            images,
             weights.train,
             seed=derive(job.spec.seed, "dense"),
             on_batch=step_done,
@@ -120,18 +122,19 @@ def _train(job: Attempt, model: nn.Module, splits: Splits) -> None:
         job.link.save(ON_THE_WAY, so_far.to_bytes())
 
 
-def _train_together(job: Attempt, model: nn.Module, training: Training) -> None:
+def _train_together(job: Attempt, model: nn.Module, training: Training, splits: Splits) -> None:
     """As the race fine-tunes by several workers, with a mask that keeps everything."""
     with cluster.connected(job.ray_address, job.scratch, on_wait=job.link.check):
         pulse = Pulse(already=job.link.counter)
         track = Track(
             spec=job.spec,
             dense=ray.put(checkpoint.tensors_of(model)),
-            datasets_dir=job.datasets_dir,
+            data=hold(splits, job.spec),
             pulse=pulse.actor,
             saved=job.saved,
             save=job.link.save,
             on_wait=lambda: job.alive(pulse.read()),
+            waits_for=job.tells_of_wait,
         )
         keep = Mask({layer.name: torch.ones(layer.weight.shape, dtype=torch.bool) for layer in prunable_layers(model)})
         as_it_is = FineTune.model_validate(training.model_dump())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -19,16 +20,26 @@ from purlkit.errors import Diverged, Impossible
 from purlkit.results import Episode, Finish, Phase
 from purlkit.seeds import derive
 from purlkit.spec import JobSpec
+from purlkit.training.files import kept_in_memory
 from purlkit.zoo import datasets
 from workers import budget, candidates, capacity, cluster, publish, randomly, stages
 from workers.attempt import Attempt
 from workers.dense import Dense, dense_baseline, uploaded_weights
+from workers.holding import hold
 from workers.outcome import LastLook, checked
 from workers.pulse import Pulse
 from workers.race import OnRung, Outcome, Placed, Track, race
 from workers.search import Found, Hooks, search
 from workers.stages import Stage
 from workers.tuning import Leg
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all of the attempt's work on Ray shares."""
+
+    pulse: Pulse
+    data: Any  # what `hold` gave
 
 
 @dataclass(frozen=True)
@@ -55,52 +66,55 @@ def prune(job: Attempt) -> Finish:
     capacity.check(spec.resources, ray_address=job.ray_address, at_least=at_least, on_wait=job.link.check)
 
     job.enter(Phase.DENSE)
-    splits = datasets.load(spec.data, job.datasets_dir, device=job.device)
-    splits = splits.with_reward_images(spec.search.reward_images)
+    splits = datasets.load(spec.data, job.datasets_dir).with_reward_images(spec.search.reward_images)
+    splits = kept_in_memory(splits, spec.resources.data_bytes)
     dense = dense_baseline(job, splits.without_test(), uploaded)
 
     reached: list[Reached] = []
     job.enter(Phase.SEARCH)
     with cluster.connected(job.ray_address, job.scratch, on_wait=job.link.check):
         capacity.wait_for_room(spec.resources, on_wait=job.waits_for)
-        pulse = Pulse(already=job.link.counter)
+        common = Common(Pulse(already=job.link.counter), hold(splits, spec))
+        # What others work with is in Ray's store now, and this process keeps what nobody may see.
+        images, sizes, test = len(splits.train), splits.sizes, splits.test
+        del splits
         for point in range(len(spec.points)):
             before = [episode for earlier in reached for episode in earlier.episodes]
-            reached.append(_reach(job, dense, stages.first(spec, dense, point), pulse, before, len(splits.train)))
+            reached.append(_reach(job, dense, stages.first(spec, dense, point), common, before, images))
 
     job.enter(Phase.VERIFY)
-    test = LastLook(job, dense, splits.test)
-    proven = checked(job, dense, test, [each.outcome for each in reached], len(splits.train))
+    look = LastLook(job, dense, test.to(job.device))
+    proven = checked(job, dense, look, [each.outcome for each in reached], images)
     episodes = [episode for each in reached for episode in each.episodes]
     result = publish.result_of(
         job,
         dense,
         proven,
-        splits=splits.sizes,
+        splits=sizes,
         episodes=episodes,
         search_seconds=sum(each.seconds for each in reached),
         search_images=sum(each.images for each in reached),
     )
 
     job.enter(Phase.PUBLISH)
-    return publish.publish(job, dense, splits.test, result, proven, episodes)
+    return publish.publish(job, dense, test, result, proven, episodes)
 
 
 def _reach(
-    job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequence[Episode], epoch_images: int
+    job: Attempt, dense: Dense, stage: Stage, common: Common, before: Sequence[Episode], epoch_images: int
 ) -> Reached:
     """One target: search, in as many stages as the job has, then race what was found against the naive methods."""
     if stage.point:
         job.enter(Phase.SEARCH, stage.point)
-    found = _search(job, dense, stage, pulse, before)
+    found = _search(job, dense, stage, common, before)
     episodes = [stage.placed(episode) for episode in found.walks]
     while not stage.is_last:
-        stage = _saved_stage(job, stage) or _next_stage(job, dense, stage, found, pulse, epoch_images)
-        found = _search(job, dense, stage, pulse, before)
+        stage = _saved_stage(job, stage) or _next_stage(job, dense, stage, found, common, epoch_images)
+        found = _search(job, dense, stage, common, before)
         episodes += [stage.placed(episode) for episode in found.walks]
 
     job.enter(Phase.POLICY, stage.point)
-    track = _track(job, dense, stage, pulse)
+    track = _track(job, dense, stage, common)
     if stage.spec.search.algorithm == "purl-budget":
         own = [budget.best_allocation(track, dense, budget.scouting(track, stage.seed), found, stage.seed)]
     else:
@@ -117,7 +131,7 @@ def _reach(
     return Reached(outcome, tuple(episodes), stage.seconds + found.seconds, own[0].images)
 
 
-def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequence[Episode]) -> Found:
+def _search(job: Attempt, dense: Dense, stage: Stage, common: Common, before: Sequence[Episode]) -> Found:
     over, going_on = stage.saved_as("found"), stage.saved_as("search")
     if (finished := job.saved(over)) is not None:
         return Found.from_bytes(finished)
@@ -125,18 +139,18 @@ def _search(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse, before: Sequ
     memory = _memory(stage, before, target)
     origin: Allocation = ()
     if stage.spec.search.algorithm == "purl-budget":
-        known = budget.scouting(_track(job, dense, stage, pulse), stage.seed)
+        known = budget.scouting(_track(job, dense, stage, common), stage.seed)
         memory, origin = known.memory, known.scouted.origin
     found = search(
         stage,
         target_accuracy=target,
-        datasets_dir=job.datasets_dir,
+        data=common.data,
         saved=job.saved(going_on),
-        pulse=pulse,
+        pulse=common.pulse,
         hooks=Hooks(
             on_episode=lambda episode: job.episode(stage.placed(episode)),
             on_state=lambda state: job.link.save(going_on, state),
-            on_wait=lambda: job.alive(pulse.read()),
+            on_wait=lambda: job.alive(common.pulse.read()),
         ),
         memory=memory,
         origin=origin,
@@ -166,11 +180,11 @@ def _saved_stage(job: Attempt, stage: Stage) -> Stage | None:
     return Stage.from_bytes(stage.spec, number, saved) if saved is not None else None
 
 
-def _next_stage(job: Attempt, dense: Dense, stage: Stage, found: Found, pulse: Pulse, epoch_images: int) -> Stage:
+def _next_stage(job: Attempt, dense: Dense, stage: Stage, found: Found, common: Common, epoch_images: int) -> Stage:
     """Prune and fine-tune what a stage found; what comes of it is where the next search begins."""
     entrant, training = candidates.mean_policy(stage, found), stage.spec.tunings[stage.number]
     leg = Leg("tuned", entrant, training, derive(stage.seed, "fine-tune"), until=training.epochs)
-    [run] = _track(job, dense, stage, pulse).run([leg])
+    [run] = _track(job, dense, stage, common).run([leg])
     if run.diverged is not None:
         raise Diverged(run.diverged, at="/fine_tune")
     seconds = stage.seconds + found.seconds + run.seconds
@@ -180,15 +194,16 @@ def _next_stage(job: Attempt, dense: Dense, stage: Stage, found: Found, pulse: P
     return following
 
 
-def _track(job: Attempt, dense: Dense, stage: Stage, pulse: Pulse) -> Track:
+def _track(job: Attempt, dense: Dense, stage: Stage, common: Common) -> Track:
     return Track(
         spec=stage.spec,
         dense=ray.put(dense.tensors),
-        datasets_dir=job.datasets_dir,
-        pulse=pulse.actor,
+        data=common.data,
+        pulse=common.pulse.actor,
         saved=lambda name: job.saved(stage.saved_as(name)),
         save=lambda name, content: job.link.save(stage.saved_as(name), content),
-        on_wait=lambda: job.alive(pulse.read()),
+        on_wait=lambda: job.alive(common.pulse.read()),
+        waits_for=job.tells_of_wait,
     )
 
 

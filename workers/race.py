@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -34,11 +33,12 @@ class Track:
 
     spec: JobSpec
     dense: Any  # the network's tensors in Ray's store
-    datasets_dir: Path
+    data: Any  # its splits there: workers/holding.py
     pulse: Any
     saved: Callable[[str], bytes | None]
     save: Callable[[str, bytes], None]
     on_wait: Callable[[], None]  # may raise to stop
+    waits_for: Callable[[str | None], None] = lambda _: None  # is told why nothing happens
 
     def run(self, legs: Sequence[Leg]) -> list[Run]:
         """All of them to where they are to get, from what an earlier attempt saved or from their beginning."""
@@ -61,11 +61,11 @@ class Track:
     def _run_together(self, legs: Sequence[Leg]) -> list[Run]:
         """One after the other, each by all workers."""
         runs: dict[str, Run] = {}
-        with Crew(self.spec, self.on_wait) as crew:
+        with Crew(self.spec, self.on_wait, self.waits_for) as crew:
             for leg in {leg.name: leg for leg in legs}.values():
                 run = self._standing(leg)
                 while run is None or not _there(leg, run):
-                    run = crew.tune(replace(leg, run=run), self.dense, self.datasets_dir, self.pulse)
+                    run = crew.tune(replace(leg, run=run), self.dense, self.data, self.pulse)
                     self.save(leg.name, run.to_bytes())
                 runs[leg.name] = run
         return [runs[leg.name] for leg in legs]
@@ -79,7 +79,7 @@ class Track:
         resources = self.spec.resources
         task = ray.remote(num_cpus=resources.cpus_per_runner, num_gpus=resources.gpus_per_runner)(fine_tune)
         here = replace(leg, run=run)
-        return task.remote(self.spec.model_dump_json(), self.dense, here, str(self.datasets_dir), self.pulse)
+        return task.remote(self.spec.model_dump_json(), self.dense, here, self.data, self.pulse)
 
 
 def _there(leg: Leg, run: Run | None) -> bool:

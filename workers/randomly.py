@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -24,7 +23,8 @@ from purlkit.pruning.cost import weight_uses
 from purlkit.pruning.layers import prunable_layers
 from purlkit.seeds import derive
 from purlkit.spec import DEVIATIONS, JobSpec
-from purlkit.zoo import datasets, models
+from purlkit.training.data import Splits
+from purlkit.zoo import models
 from workers.candidates import flops_of, policy_at
 from workers.dense import Dense
 from workers.race import POLL_SECONDS, Track
@@ -37,19 +37,19 @@ Score = tuple[float, float]  # accuracy, seconds
 
 
 def scores_of(
-    spec_json: str, dense: dict[str, Tensor], policies: Mapping[int, Sequence[float]], datasets_dir: str, pulse: Any
+    spec_json: str, dense: dict[str, Tensor], policies: Mapping[int, Sequence[float]], data: Splits, pulse: Any
 ) -> dict[int, Score]:
     """Runs as a Ray task: what each of some policies is worth."""
     spec = JobSpec.model_validate_json(spec_json)
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
     device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
-    splits = datasets.load(spec.data, Path(datasets_dir), device=device).without_test()
+    splits = data.to(device)
     model = models.build_for(spec).to(device)
     checkpoint.load_into(model, dense)
     layers = prunable_layers(model)
     worth = by_reward_split(
         model,
-        splits.with_reward_images(spec.search.reward_images),
+        splits,
         spec.search.retrain,
         seed=spec.seed,
         on_batch=lambda: pulse.tick.remote(),
@@ -106,7 +106,7 @@ def _scores(track: Track, policies: Sequence[Sequence[float]]) -> dict[int, Scor
     task = ray.remote(num_cpus=resources.cpus_per_runner, num_gpus=resources.gpus_per_runner)(scores_of)
     told = track.spec.model_dump_json(), track.dense
     running = [
-        task.remote(*told, {i: waiting[i] for i in portion}, str(track.datasets_dir), track.pulse)
+        task.remote(*told, {i: waiting[i] for i in portion}, track.data, track.pulse)
         for portion in (list(waiting)[start::portions] for start in range(portions))
         if portion
     ]

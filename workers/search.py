@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -26,7 +25,7 @@ from purlkit.pruning.masks import Mask
 from purlkit.results import Episode
 from purlkit.spec import JobSpec, Search
 from purlkit.training.data import subset
-from purlkit.zoo import datasets, models
+from purlkit.zoo import models
 from workers import searchstate
 from workers.dqn import PurlDQN
 from workers.dqn_config import dqn_config
@@ -93,8 +92,7 @@ def make_env(config: Any) -> gymnasium.Env[Any, Any]:
     if device == "cuda":
         keep_to_share(ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
     search = spec.search
-    splits = datasets.load(spec.data, Path(config["datasets"]), device=device).without_test()
-    splits = splits.with_reward_images(search.reward_images)
+    splits = ray.get(config["data"]).to(device)
     model = models.build_for(spec).to(device)
     tensors, keep = ray.get(config["start"])
     checkpoint.load_into(model, tensors)
@@ -163,7 +161,7 @@ def search(
     stage: Stage,
     *,
     target_accuracy: float,
-    datasets_dir: Path,
+    data: Any,
     saved: bytes | None,
     pulse: Pulse,
     hooks: Hooks,
@@ -172,11 +170,12 @@ def search(
 ) -> Found:
     """Plays the asked-for episodes, from where an earlier attempt left off, then lets the trained policy play.
 
-    `memory` is what the replay holds at the beginning; `origin` is where purl-budget begins.
+    `data` are the splits in Ray's store. `memory` is what the replay holds at the beginning; `origin` is where
+    purl-budget begins.
     """
     register_env(ENV_NAME, make_env)
     spec = stage.spec
-    algorithm = _build(stage, pulse, target_accuracy, datasets_dir, origin)
+    algorithm = _build(stage, pulse, target_accuracy, data, origin)
     try:
         for step in memory:
             algorithm.replay.add(step)
@@ -197,12 +196,12 @@ def search(
         algorithm.stop()
 
 
-def _build(stage: Stage, pulse: Pulse, target_accuracy: float, datasets_dir: Path, origin: Allocation) -> PurlDQN:
+def _build(stage: Stage, pulse: Pulse, target_accuracy: float, data: Any, origin: Allocation) -> PurlDQN:
     spec, search, layers = stage.spec, stage.spec.search, len(stage.mask.keep)
     env_config = {
         "spec": spec.model_dump_json(),
         "start": ray.put((stage.tensors, dict(stage.mask.keep))),
-        "datasets": str(datasets_dir),
+        "data": data,
         "target_accuracy": target_accuracy,
         "target_sparsity": stage.target,
         "origin": origin,

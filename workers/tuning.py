@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,12 +17,12 @@ from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import FineTune, JobSpec
 from purlkit.training.batchnorm import reestimate
-from purlkit.training.data import subset
+from purlkit.training.data import Splits, subset
 from purlkit.training.evaluate import accuracy, correct
 from purlkit.training.loop import train
 from purlkit.training.paused import Paused
 from purlkit.training.together import Team
-from purlkit.zoo import datasets, models
+from purlkit.zoo import models
 
 # A task that takes longer hands over what it has, so that a killed attempt loses no more. It changes no bit.
 TASK_SECONDS = 60.0
@@ -112,7 +111,7 @@ class Leg:
 
 
 def fine_tune(
-    spec_json: str, dense: dict[str, Tensor], leg: Leg, datasets_dir: str, pulse: Any, team: Team | None = None
+    spec_json: str, dense: dict[str, Tensor], leg: Leg, data: Splits, pulse: Any, team: Team | None = None
 ) -> Run:
     """A Ray task, or of each worker of a team: prunes the entrant's network, trains it on, measures it on select.
 
@@ -121,7 +120,7 @@ def fine_tune(
     spec = JobSpec.model_validate_json(spec_json)
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_runner)))
     device = "cuda" if spec.resources.gpus_per_runner > 0 else "cpu"
-    splits = datasets.load(spec.data, Path(datasets_dir), device=device).without_test()
+    splits = data.to(device)
     model = models.build_for(spec).to(device)
     entrant, run = leg.entrant, leg.run
 

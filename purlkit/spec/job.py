@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from purlkit.errors import InvalidSpec
-from purlkit.spec.model import Dataset, Model
+from purlkit.spec.model import Dataset, Model, TrainHere
 from purlkit.spec.race import Race
 from purlkit.spec.record import Record, disagree
 from purlkit.spec.search import Search
-from purlkit.spec.training import FineTune
+from purlkit.spec.training import FineTune, Training
 from purlkit.zoo import catalog
 
 # Part of every fingerprint: raised when the meaning of an existing field or default changes.
@@ -84,7 +84,13 @@ class Resources(Record):
     cache_bytes: int = Field(
         2**28, ge=0, le=2**40, description="main memory of each for steps that it then need not compute again; 0: none"
     )
-
+    data_bytes: int = Field(
+        2**30,
+        ge=0,
+        le=2**44,
+        description="memory of each node for images in files: where all of them fit they are decoded once and kept for "
+        "all processes of the node, else each batch is read while the one before is trained on; 0: always so",
+    )
     fine_tune_workers: int = Field(
         1,
         ge=1,
@@ -227,7 +233,27 @@ class JobSpec(Record):
                 "/resources/env_runners",
                 "/search/lookahead",
             )
+        self._shared_well()
         return self
+
+    def _shared_well(self) -> None:
+        """Whether several workers can train one network: each must have something of a batch, and a GPU of its own."""
+        workers, gpus = self.resources.fine_tune_workers, self.resources.gpus_per_runner
+        if workers > 1 and 0 < gpus < 1:
+            raise disagree(
+                "two workers can't train one network on the same GPU: leave fine_tune_workers at 1, or give each a "
+                "whole GPU in gpus_per_runner",
+                "/resources/fine_tune_workers",
+                "/resources/gpus_per_runner",
+            )
+        for at, training in self.trainings.items():
+            if training.batch_size < workers:
+                raise disagree(
+                    f"a batch has {training.batch_size} images for {workers} workers: ask for fewer of them, or for a "
+                    "larger batch_size",
+                    "/resources/fine_tune_workers",
+                    f"{at}/batch_size",
+                )
 
     def resolve(self) -> JobSpec:
         """The same spec with the catalog's defaults filled in and every name known; raises with field and remedy."""
@@ -267,6 +293,14 @@ class JobSpec(Record):
         return self.stages or self.points
 
     @property
+    def trainings(self) -> dict[str, Training]:
+        """Those of whole networks, which several workers can share, by where they stand."""
+        here = self.model.weights
+        return {"/fine_tune": self.fine_tune} | (
+            {"/model/weights/train": here.train} if isinstance(here, TrainHere) else {}
+        )
+
+    @property
     def tunings(self) -> tuple[FineTune, ...]:
         """The training after each of `stages` but the last."""
         epochs = self.stage_epochs or (self.fine_tune.epochs,) * (len(self.stages) - 1)
@@ -282,8 +316,9 @@ class JobSpec(Record):
     @property
     def fingerprint(self) -> str:
         """sha256 of what the job computes. Fields at their default are left out, so a new field moves no old one."""
-        # Whether a step is looked up or computed changes nothing, so it is no part of what is computed.
-        resources = self.resources.model_copy(update={"cache_bytes": Resources().cache_bytes})
+        # Whether a step is looked up or an image read again changes nothing, so it is no part of what is computed.
+        as_ever = Resources().model_dump(include={"cache_bytes", "data_bytes"})
+        resources = self.resources.model_copy(update=as_ever)
         said = self.model_copy(update={"resources": resources}).model_dump(
             mode="json", exclude_defaults=True, exclude=set(NOT_IN_FINGERPRINT)
         )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from purlkit.errors import InvalidSpec, NotEnoughData
+from purlkit.training.buffers import packed, remade
 
 # What training does to a batch that nothing else does: crops and mirrors, say. All that is random comes from the
 # generator, which the seed of the training started.
@@ -89,6 +90,9 @@ class Images:
     def nbytes(self) -> int:
         return int(self.x.nbytes + self.y.nbytes)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return remade, (Images, (packed(self.x), packed(self.y)), (self.augment,))
+
     def to(self, device: torch.device | str) -> Images:
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
@@ -136,6 +140,16 @@ class Splits:
             return self
         self.require(reward_images=n)
         return replace(self, reward=self.reward[:n])
+
+    def require_for_each(self, workers: int, batch_size: int) -> None:
+        """Raises NotEnoughData where several workers train together and one would have nothing of a batch."""
+        least = len(self.train) // max(1, steps_per_epoch(len(self.train), batch_size))
+        if workers > max(1, least):
+            raise NotEnoughData(
+                f"of the {len(self.train)} training images a batch has {least}",
+                at="/resources/fine_tune_workers",
+                remedy=f"ask for at most {max(1, least)}",
+            )
 
     def require(self, *, reward_images: int | None = None, subset: int = 0, batch_norm: int = 0) -> None:
         """Raises NotEnoughData where a split holds fewer images than a job asks for."""

@@ -28,6 +28,7 @@ from purlkit.zoo import datasets, models
 from tests.local_job import LocalLink, local_job
 from workers import cluster, outcome, pipeline, run
 from workers.calls import Interrupted
+from workers.holding import hold
 from workers.pulse import Pulse
 from workers.race import Track, race
 from workers.search import Found
@@ -315,17 +316,17 @@ def test_a_target_of_multiply_adds_is_met_by_all_and_counted_from_the_file(
     assert "with 60.0 % of the multiply-adds removed" in finish.result.verdict
 
 
-def a_track(spec: JobSpec, folder: Path, dense: dict[str, torch.Tensor], saved: dict[str, bytes]) -> Track:
+def a_track(spec: JobSpec, dense: dict[str, torch.Tensor], saved: dict[str, bytes]) -> Track:
     pulse = Pulse(already=0).actor
-    return Track(spec, ray.put(dense), folder, pulse, {}.get, saved.__setitem__, lambda: None)
+    return Track(spec, ray.put(dense), hold(SPLITS, spec), pulse, {}.get, saved.__setitem__, lambda: None)
 
 
-def test_equal_masks_are_fine_tuned_once_and_the_cheaper_ships(searched: dict[str, bytes], tmp_path: Path) -> None:
+def test_equal_masks_are_fine_tuned_once_and_the_cheaper_ships(searched: dict[str, bytes]) -> None:
     dense, saved = checkpoint.from_bytes(searched["dense"])[0], {}
     mask = cut("lamp", SPEC.at(0.8), dense)
     entrants = [Entrant("purl", "mean", mask, images=5000), Entrant("lamp", None, mask)]
 
-    over = race(a_track(SPEC.at(0.8), tmp_path, dense, saved), entrants, images=1000, on_rung=lambda *_: None)
+    over = race(a_track(SPEC.at(0.8), dense, saved), entrants, images=1000, on_rung=lambda *_: None)
 
     assert list(saved) == ["run-purl-mean-0"]
     assert [placed.entrant.method for placed in over.placed] == ["purl", "lamp"]
@@ -335,7 +336,7 @@ def test_equal_masks_are_fine_tuned_once_and_the_cheaper_ships(searched: dict[st
 
 
 def test_the_control_trains_the_naive_method_for_as_long_as_the_search_took(
-    searched: dict[str, bytes], tmp_path: Path
+    searched: dict[str, bytes],
 ) -> None:
     spec = SPEC.at(0.8).model_copy(update={"race": Race(matched=True, budget=0)})
     dense, saved = checkpoint.from_bytes(searched["dense"])[0], {}
@@ -344,7 +345,7 @@ def test_the_control_trains_the_naive_method_for_as_long_as_the_search_took(
         Entrant("lamp", None, cut("lamp", spec, dense)),
     ]
 
-    over = race(a_track(spec, tmp_path, dense, saved), entrants, images=1000, on_rung=lambda *_: None)
+    over = race(a_track(spec, dense, saved), entrants, images=1000, on_rung=lambda *_: None)
 
     assert [(rung.epochs, rung.field) for rung in over.plan.rungs] == [(1, 2)]
     assert over.control is not None

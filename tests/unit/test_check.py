@@ -42,6 +42,17 @@ def test_a_sound_spec_is_runnable(tmp_path: Path) -> None:
     assert checked(tmp_path, resources={"cache_bytes": 0}).memory_bytes < 10_000_000
 
 
+def test_more_workers_than_a_batch_has_images(tmp_path: Path) -> None:
+    """1,000 images in batches of at most 300 are four of 250."""
+    batches = {"fine_tune": {"batch_size": 300}, "model": {"name": "mlp", "weights": {"train": {"batch_size": 300}}}}
+
+    assert checked(tmp_path, resources={"fine_tune_workers": 250}, **batches).runnable
+    report = checked(tmp_path, resources={"fine_tune_workers": 251}, **batches)
+
+    assert set(reasons(report)) == {("not_enough_data", "/resources/fine_tune_workers")}
+    assert "ask for at most 250" in report.reasons[0].message
+
+
 def test_an_unknown_name_ends_it(tmp_path: Path) -> None:
     report = checked(tmp_path, model={"name": "nothing"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from PIL import Image
 import purlkit
 from purlkit import spec
 from purlkit.errors import MissingData
-from purlkit.training.data import Images, Splits, batches, subset
+from purlkit.training.data import ALL, Images, Share, Splits, batches, subset
 from purlkit.training.evaluate import accuracy
-from purlkit.training.files import MEAN, STD, ImageFiles
+from purlkit.training.files import AHEAD, MEAN, STD, ImageFiles, kept_in_memory
 from purlkit.training.loop import train
 from purlkit.zoo import datasets, folders, models
+from tests.waiting import wait_until
 
 COLOURS = {"n01": (200, 30, 30), "n02": (30, 200, 30), "n03": (30, 30, 200)}
 
@@ -129,6 +131,83 @@ def test_a_search_and_a_training_run_on_files(splits: Splits) -> None:
 
     assert found.mask.sparsity == pytest.approx(0.5, abs=1e-3)
     assert accuracy(network, splits.test) > 0.8
+
+
+@pytest.mark.parametrize("share", [ALL, Share(0, 2), Share(1, 2)])
+def test_files_that_are_decoded_once_and_kept_give_the_same_bits(splits: Splits, share: Share) -> None:
+    read = [batch.x for batch in batches(splits.train, 8, torch.Generator().manual_seed(0), share=share, skip=1)]
+    measured = splits.select[:].x
+
+    kept = kept_in_memory(splits, bytes_of(splits))
+    for part in parts(splits)[:3]:
+        for path in part.paths:
+            (part.root / path).unlink()
+
+    again = [batch.x for batch in batches(kept.train, 8, torch.Generator().manual_seed(0), share=share, skip=1)]
+    assert len(again) == 3
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(again, read, strict=True))
+    assert torch.equal(kept.select[:].x, measured)
+    assert kept.train.nbytes + kept.reward.nbytes + kept.select.nbytes == bytes_of(kept) > 0
+    assert kept.test is splits.test
+
+
+def bytes_of(splits: Splits) -> int:
+    """Of all pixels but the test split's."""
+    return sum(3 * (40 + int(Path(path).stem.split("_")[1])) * 30 for part in parts(splits)[:3] for path in part.paths)
+
+
+def test_one_byte_too_many_and_all_are_read_as_they_are_needed(splits: Splits) -> None:
+    assert kept_in_memory(splits, bytes_of(splits) - 1) is splits
+    assert kept_in_memory(splits, 0) is splits
+
+
+def test_of_too_many_files_only_some_are_looked_at(splits: Splits) -> None:
+    train = splits.train
+    assert isinstance(train, ImageFiles)
+    for path in train.paths[3:]:
+        (train.root / path).unlink()
+
+    assert kept_in_memory(splits, 2 * 3 * 30 * 60) is splits
+
+
+def test_a_part_of_what_is_kept_is_that_part(splits: Splits) -> None:
+    kept = kept_in_memory(splits, 10**9).train
+    assert isinstance(kept, ImageFiles)
+
+    assert torch.equal(kept.part(torch.tensor([5, 2]))[:].x, splits.train[torch.tensor([5, 2])].x)
+
+
+def test_several_workers_read_their_shares_of_the_batches_that_one_would_have(splits: Splits) -> None:
+    def a_pass(share: Share) -> list[Images]:
+        return list(batches(splits.train, 8, torch.Generator().manual_seed(0), share=share))
+
+    alone, first, second = a_pass(ALL), a_pass(Share(0, 2)), a_pass(Share(1, 2))
+
+    for whole, one, other in zip(alone, first, second, strict=True):
+        assert torch.equal(torch.cat([one.x, other.x]), whole.x)
+        assert torch.equal(torch.cat([one.y, other.y]), whole.y)
+
+
+def test_the_next_batches_are_read_while_one_is_trained_on_and_no_more_than_those(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    real = ImageFiles._read
+
+    def noted(self: ImageFiles, index: torch.Tensor, *rest: Any) -> Images:
+        begun.append(len(index))
+        return real(self, index, *rest)
+
+    monkeypatch.setattr(ImageFiles, "_read", noted)
+    coming = iter(batches(splits.train, 5, torch.Generator().manual_seed(0)))
+
+    next(coming)
+    wait_until("two more are being read", lambda: len(begun) == 1 + AHEAD)
+    next(coming)
+    wait_until("one more is being read", lambda: len(begun) == 2 + AHEAD)
+    assert len(begun) < 6, "the last ones are not asked for yet"
+    assert sum(len(batch) for batch in coming) == 30 - 2 * 5
+    assert len(begun) == 6
 
 
 def test_an_image_folder_of_the_operators_own(tmp_path: Path) -> None:

@@ -186,11 +186,39 @@ def test_the_control_needs_a_naive_method() -> None:
     assert spec_of(race={"matched": True}).race.matched
 
 
+@pytest.mark.parametrize(
+    ("changes", "blames"),
+    [
+        ({"resources": {"fine_tune_workers": 2, "gpus_per_runner": 0.5}}, "the same GPU"),
+        ({"resources": {"fine_tune_workers": 4}, "fine_tune": {"batch_size": 3}}, "3 images for 4 workers"),
+        (
+            {
+                "resources": {"fine_tune_workers": 4},
+                "model": {"name": "mlp", "weights": {"train": {"batch_size": 3}}},
+            },
+            "3 images for 4 workers",
+        ),
+    ],
+)
+def test_workers_that_could_not_train_one_network_together(changes: dict[str, Any], blames: str) -> None:
+    with pytest.raises(ValidationError, match=blames) as refused:
+        spec_of(**changes)
+    assert refused.value.errors()[0]["ctx"]["fields"][0] == "/resources/fine_tune_workers"
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 2])
+def test_workers_that_can(gpus: int) -> None:
+    resources = {"fine_tune_workers": 3, "gpus_per_runner": gpus}
+    assert spec_of(resources=resources, fine_tune={"batch_size": 3}).resources.fine_tune_workers == 3
+    assert spec_of(resources={"gpus_per_runner": 0.5}).resources.fine_tune_workers == 1
+
+
 def test_images_of_a_search() -> None:
     assert Search().images_retrained(trainings=4) == 4 * 1000
 
 
-def test_the_memory_of_a_cache_is_no_part_of_the_identity() -> None:
+@pytest.mark.parametrize("kept_in", ["cache_bytes", "data_bytes"])
+def test_the_memory_for_what_is_kept_is_no_part_of_the_identity(kept_in: str) -> None:
     for others in ({}, {"env_runners": 1}):
-        fingerprints = {spec_of(resources={**others, "cache_bytes": n}).fingerprint for n in (0, 1, 2**28)}
+        fingerprints = {spec_of(resources={**others, kept_in: n}).fingerprint for n in (0, 1, 2**28)}
         assert fingerprints == {spec_of(resources=others).fingerprint}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from purlkit import checkpoint
 from purlkit.errors import Diverged
 from purlkit.spec import JobSpec
-from purlkit.zoo import models
+from purlkit.zoo import datasets, models
 from workers.randomly import DIVERGED, best_of, scores_of
 
 # A stand-in for the actor that counts signs of life.
@@ -28,7 +29,7 @@ def scores_at(learning_rate: float) -> list[float]:
     ).resolve()
     dense = checkpoint.tensors_of(models.build_for(spec))
     policies = {0: [0.6, 0.6, 0.6], 1: [1.0, 0.2, 0.6]}
-    scores = scores_of(spec.model_dump_json(), dense, policies, "unused", PULSE)
+    scores = scores_of(spec.model_dump_json(), dense, policies, datasets.load(spec.data, Path()), PULSE)
     return [scores[index][0] for index in policies]
 
 

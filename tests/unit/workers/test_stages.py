@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from purlkit.pruning.masks import Mask
 from purlkit.results import Episode
 from purlkit.seeds import derive, stage_seed
 from purlkit.spec import JobSpec
-from purlkit.zoo import models
+from purlkit.zoo import datasets, models
 from workers import pipeline, stages
 from workers.candidates import best_episode, mean_policy
 from workers.dense import Dense
@@ -30,6 +31,7 @@ SPEC = JobSpec.model_validate(
         "fine_tune": {"epochs": 1},
     }
 ).resolve()
+SPLITS = datasets.load(SPEC.data, Path())
 # A stand-in for the actor that counts signs of life.
 PULSE = SimpleNamespace(tick=SimpleNamespace(remote=lambda: None))
 
@@ -57,7 +59,7 @@ def found(*actions: int) -> Found:
 def played(stage: Stage, *actions: int) -> Stage:
     entrant = mean_policy(stage, found(*actions))
     leg = Leg("tuned", entrant, SPEC.fine_tune, stage.seed, until=1)
-    run = fine_tune(SPEC.model_dump_json(), stage.tensors, leg, "unused", PULSE)
+    run = fine_tune(SPEC.model_dump_json(), stage.tensors, leg, SPLITS, PULSE)
     return stages.after(stage, entrant, run, seconds=3.0, images=1000)
 
 
