@@ -65,12 +65,12 @@ class Room:
 # Of who takes something now: id, tenant, priority, not_before, cpus, gpus, since when, whether it is starting.
 Taking = Row[str, str, int, int, float, float, int, bool]
 
-# Of who stands in the line: id, priority, cpus, gpus, when it began, from when on it waits for its turn.
-Standing = Row[str, int, float, float, int | None, int]
+# Of who stands in the line: id, tenant, priority, cpus, gpus, when it began, from when on it waits for its turn.
+Standing = Row[str, str, int, float, float, int | None, int]
 
 BOUNDLESS = Room(attempts=1, cpus=inf, gpus=inf)
 
-_LIMITS = ("cpus", "gpus", "found_cpus", "found_gpus")
+_LIMITS = ("cpus", "gpus", "found_cpus", "found_gpus", "tenant_running")
 
 
 def room_of(attempts: int, cpus: float | None, gpus: float | None) -> Room:
@@ -152,6 +152,7 @@ def announce(session: Session, settings: Settings, dispatcher_id: str, place: st
             id=dispatcher_id,
             place=place,
             max_running=settings.max_running,
+            tenant_running=settings.tenant_running,
             cpus=None if room.cpus == inf else room.cpus,
             gpus=None if room.gpus == inf else room.gpus,
             found_cpus=has and has.cpus,
@@ -180,6 +181,7 @@ class Given:
     now: int
     total: Room | None  # None if there is none
     found: Room  # what the places were found to have
+    tenant_running: int | None = None  # attempts of one tenant at once
 
 
 def given_out(session: Session) -> Given:
@@ -196,6 +198,7 @@ def given_out(session: Session) -> Given:
         now=there.now,
         total=room_of(there.most_running, most("cpus"), most("gpus")),
         found=room_of(there.most_running, most("found_cpus"), most("found_gpus")),
+        tenant_running=None if (limit := most("tenant_running")) is None else int(limit),
     )
 
 
@@ -225,7 +228,7 @@ def needs(job: Job | Standing, found: Room) -> Room:
 
 def _line(session: Session, now: int, *, found: Room, without: Collection[str], most: int) -> list[Waiting]:
     """The first so many, read in the order of their index: however many stand behind them costs nothing."""
-    due = select(Job.id, Job.priority, Job.cpus, Job.gpus, Job.started_at, Job.not_before).where(*_due(now))
+    due = select(Job.id, Job.tenant, Job.priority, Job.cpus, Job.gpus, Job.started_at, Job.not_before).where(*_due(now))
     if without:
         due = due.where(Job.tenant.not_in(without))
     rows = session.execute(due.order_by(Job.priority.desc(), Job.id).limit(most))

@@ -62,7 +62,7 @@ class Job(Base):
 
 # In the order of the line, or each claim would sort all that wait. All that is asked of them is in it, so that counting
 # who is ahead reads no rows.
-LINE = Index("ix_jobs_queue", Job.state, Job.priority.desc(), Job.id, Job.not_before, Job.cpus, Job.gpus)
+LINE = Index("ix_jobs_queue", Job.state, Job.priority.desc(), Job.id, Job.not_before, Job.cpus, Job.gpus, Job.tenant)
 
 
 class Sweep(Base):
@@ -148,6 +148,7 @@ class DispatcherRow(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     place: Mapped[str] = mapped_column(Text)
     max_running: Mapped[int]
+    tenant_running: Mapped[int | None]
     cpus: Mapped[float | None]
     gpus: Mapped[float | None]
     found_cpus: Mapped[float | None]  # what its place was found to have, whatever the settings say

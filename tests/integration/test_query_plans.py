@@ -8,13 +8,14 @@ import pytest
 from sqlalchemy import event
 
 from api import recall
-from services import listing
+from services import listing, scheduling
 from services.ids import new_id
 from services.listing import Filter
 from services.paging import encode
 from services.states import JobState
 from services.tables import Job
 from services.tenants import DEFAULT
+from services.testing import settings_in
 from tests.integration.over_http import LEAST, Service, serving
 
 
@@ -122,8 +123,12 @@ def test_the_next_job_is_found_in_the_order_of_the_line(busy: Service) -> None:
     assert "TEMP B-TREE" not in line, line
 
 
-def test_the_queue_is_counted_in_its_index_alone(busy: Service) -> None:
+@pytest.mark.parametrize("tenant_running", ["", "3"], ids=["no limit", "of each tenant"])
+def test_the_queue_is_counted_in_its_index_alone(busy: Service, tenant_running: str) -> None:
     """However many wait, none of their rows is read: neither for a place in the line nor to see whether it is full."""
+    with busy.db.write() as session:
+        told = settings_in(busy.settings.data_dir, PURL_TENANT_RUNNING=tenant_running)
+        scheduling.announce(session, told, "dsp_1", "here")
     queued = busy.http.get("/jobs?state=queued").json()["data"][0]
 
     found = plans(busy, asking(busy, [("GET", f"/jobs/{queued['id']}"), ("POST", "/jobs")]))
