@@ -6,12 +6,13 @@ TESTS ?= 2
 KILLS ?= 50
 CHAOS ?= 1
 FUZZ_CASES ?= 20000
+SECURITY_SECONDS ?= 150
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long browser soak chaos fuzz security audit serve lint format clean
+.PHONY: help demo test test-long browser soak chaos fuzz security audit licences serve lint format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,14 +48,17 @@ chaos: $(READY)  ## kill, stop and starve the service for hours; CHAOS=0.1 is a 
 fuzz: $(READY)  ## 20,000 requests that try to break the API; about 10 minutes (FUZZ_CASES=20000)
 	@FUZZ_CASES=$(FUZZ_CASES) $(RUN) -m pytest -s tests/integration/test_api_fuzz.py
 
-security: $(READY)  ## fuzz the readers of files and the API, and walk 5,000 steps as two tenants; about 10 minutes
-	@SECURITY_EXAMPLES=20000 $(RUN) -m pytest tests/security -m "long or not long"
+security: $(READY)  ## all of tests/security; files are fuzzed for 4 times SECURITY_SECONDS=150, the API by 5,000 requests
+	@SECURITY_SECONDS=$(SECURITY_SECONDS) $(RUN) -m pytest tests/security -m "long or not long"
 	@FUZZ_CASES=5000 $(RUN) -m pytest tests/integration/test_api_fuzz.py
 
-audit: $(READY)  ## known holes in the pinned packages, and the licences of all of them
-	@$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install -qq pip-audit pip-licenses
+audit: $(READY)  ## known holes in the pinned packages, which asks the net, and the licences of all of them
+	@$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install -qq pip-audit
 	@$(VENV)/audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict || echo "pip-audit found something, or did not reach its source"
-	@$(VENV)/audit/bin/pip-licenses --python $(RUN) --from=mixed --order=license
+	@$(MAKE) --no-print-directory licences
+
+licences: $(READY)  ## what each installed package says of its licence
+	@$(RUN) -m tools.licences
 
 serve: $(READY)  ## the embedded service at http://127.0.0.1:8000
 	@exec $(RUN) -m services

@@ -20,7 +20,7 @@ from dataclasses import replace
 from sqlalchemy.exc import DBAPIError
 
 from api.main import create_app
-from api.server import Server, make_server
+from api.server import Server, make_server, room_for
 from purlkit.errors import PurlError
 from services import attempts, keys, logs, supervisor
 from services.artifacts import open_store
@@ -91,7 +91,11 @@ def serve(db: Database, settings: Settings, environ: Mapping[str, str]) -> None:
     listening = listening_socket(settings, environ)
     if is_open and parent is None:
         print(keys.OPEN, flush=True)
-    settings = replace(settings, public_url=settings.public_url or url_of(listening))
+    settings = replace(
+        settings,
+        public_url=settings.public_url or url_of(listening),
+        max_connections=room_for(settings.max_connections),
+    )
     server = make_server(create_app(db, settings, store, launcher))
     if parent is not None:
         watch = (int(parent), server, db, settings)

@@ -31,12 +31,19 @@ DISCARD_SECONDS = 10.0
 
 # Of a body that is announced and does not come, as of a machine that went away without a word.
 STALLED_SECONDS = 60.0
+# A line may be slow. One that brings less, in all the time that was waited for it, only holds what others could use.
+SLOWEST_BYTES_PER_SECOND = 1000
 
 # What is read in less time than it takes to hand it to a thread.
 SHORT_BYTES = 4096
 
 # Our deepest record has 6 levels; Python's own parser gives up at about 1,000.
 DEEPEST = 32
+
+# Of values, in lists and objects. To say of one that it is wrong costs a kilobyte and a tenth of a millisecond: of a
+# megabyte of `1,` a gigabyte and half a minute. A large sweep has hundreds; what workers report has tens of thousands.
+MOST_VALUES = 10_000
+MOST_OF_WORKERS = 200_000
 
 # What an integer column and every JSON reader in another language can hold.
 LARGEST_INTEGER = 2**63 - 1
@@ -70,21 +77,27 @@ async def chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
 
 
 async def _arriving(request: Request) -> AsyncIterator[bytes]:
-    """However long a body takes, something of it must come: what waits for the rest would wait for ever."""
+    """However long a body takes, it must come on: what waits for the rest would wait for ever."""
     pieces = aiter(request.stream())
+    received, waited, clock = 0, 0.0, asyncio.get_running_loop().time
     while True:
+        in_all = STALLED_SECONDS + received / SLOWEST_BYTES_PER_SECOND
+        began = clock()
         try:
-            async with asyncio.timeout(STALLED_SECONDS):
+            async with asyncio.timeout(max(0.0, min(STALLED_SECONDS, in_all - waited))):
                 piece = await anext(pieces, None)
         except TimeoutError:
             raise Problem(
                 408,
                 "body_stalled",
-                f"nothing of the body came for {STALLED_SECONDS:g} s: send it again",
+                f"the body comes too slowly: within {STALLED_SECONDS:g} s something must come, and at least "
+                f"{SLOWEST_BYTES_PER_SECOND} bytes a second in the long run; send it again",
                 headers={"Connection": "close"},
             ) from None
         if piece is None:
             return
+        waited += clock() - began
+        received += len(piece)
         yield piece
 
 
@@ -107,38 +120,40 @@ async def discard(request: Request) -> None:
 
 
 def json_body(record: type[R]) -> Callable[..., Coroutine[Any, Any, R]]:
-    """A dependency: the request's JSON body as this record."""
+    """A dependency: a worker's JSON body as this record."""
 
     async def read(request: Request, settings: SettingsDep) -> R:
-        return await read_json(request, record, settings.max_body_bytes)
+        return await read_json(request, record, settings.max_body_bytes, most_values=MOST_OF_WORKERS)
 
     return read
 
 
-async def read_json(request: Request, record: type[R], limit: int) -> R:
+async def read_json(request: Request, record: type[R], limit: int, *, most_values: int = MOST_VALUES) -> R:
     kind = content_type(request)
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise blame_parameter(
             "unsupported_media_type", "Content-Type", "send JSON with Content-Type: application/json", status=415
         )
     raw = b"".join([chunk async for chunk in chunks(request, limit)])
-    return parse(record, raw) if len(raw) <= SHORT_BYTES else await run_in_threadpool(parse, record, raw)
+    if len(raw) <= SHORT_BYTES:
+        return parse(record, raw)
+    return await run_in_threadpool(parse, record, raw, most_values)
 
 
 def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def parse(record: type[R], raw: bytes) -> R:
+def parse(record: type[R], raw: bytes, most_values: int = MOST_VALUES) -> R:
     """The record in this JSON text, or a problem that names each field to blame and what it should be."""
-    parsed = strict_json(raw)
+    parsed = strict_json(raw, most_values)
     try:
         return record.model_validate_json(raw)
     except ValidationError as exc:
         raise _of_record(exc, parsed) from None
 
 
-def strict_json(raw: bytes) -> Any:
+def strict_json(raw: bytes, most_values: int = MOST_VALUES) -> Any:
     """What the text says, or a problem for whatever two readers could understand differently, or no database keeps."""
     try:
         parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=_Object, parse_int=_integer)
@@ -149,7 +164,7 @@ def strict_json(raw: bytes) -> Any:
         raise Problem(400, "malformed_json", f"the body is not JSON: {exc.msg} at {where}; correct it there") from None
     except RecursionError:
         raise _too_deep("") from None
-    faults = list(islice(_faults(parsed), MOST_ERRORS))
+    faults = list(islice(_faults(parsed, most_values), MOST_ERRORS))
     if faults:
         raise Problem(422, "invalid_body", sentence(faults), errors=faults)
     return parsed
@@ -163,6 +178,8 @@ def _integer(digits: str) -> int:
 class _Object(dict[str, Any]):
     """A JSON object that remembers a name it was given twice."""
 
+    __slots__ = ("twice",)  # a large body makes many
+
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
         self.twice: str | None = None
@@ -174,12 +191,17 @@ def _too_deep(at: str) -> Problem:
     return blame_field("invalid_body", at, f"the body is nested too deeply: use at most {DEEPEST} levels")
 
 
-def _faults(parsed: Any) -> Iterator[FieldError]:
+def _faults(parsed: Any, most_values: int) -> Iterator[FieldError]:
     waiting: list[tuple[tuple[str | int, ...], Any]] = [((), parsed)]
+    values = 0
     while waiting:
         path, value = waiting.pop()
         if len(path) > DEEPEST:
             raise _too_deep(pointer(*path))
+        values += len(value) if isinstance(value, (dict, list)) else 0
+        if values > most_values:
+            said = f"the body holds too much: use at most {most_values} values"
+            raise blame_field("invalid_body", pointer(*path), said)
         if isinstance(value, _Object):
             if value.twice is not None:
                 yield FieldError(pointer=pointer(*path, value.twice), message="is given twice: give it once")

@@ -17,7 +17,7 @@ CODES: dict[str, tuple[int, str]] = {
     "no_result": (404, "the job has not succeeded: look at its state"),
     "not_found": (404, "there is no such job, file or address"),
     "method_not_allowed": (405, "the address does not take this method: Allow lists what it takes"),
-    "body_stalled": (408, "nothing of the body came for a minute: send it again"),
+    "body_stalled": (408, "the body came too slowly, or nothing of it for a minute: send it again"),
     "artifact_conflict": (409, "the attempt sent other bytes under this name before: use another name"),
     "attempt_superseded": (409, "the attempt is over and changes nothing any more: end the process"),
     "event_gap": (409, "events before these are missing: send on from the number that is named"),

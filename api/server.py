@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 import socket
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+log = logging.getLogger("purl.api")
 
 # Requests in flight take milliseconds, streams of events end at once when asked, and only a large download is left.
 SHUTDOWN_SECONDS = 5
@@ -15,8 +20,13 @@ SHUTDOWN_SECONDS = 5
 KEEP_ALIVE_SECONDS = 30
 # A head is sent at once: who needs longer holds a connection that others could use.
 HEAD_SECONDS = 30.0
-# Of a request's line and headers together: many times what a browser sends.
+# Of a request's line and headers together: many times what a browser sends. Of what frames a body, and of what follows
+# it, no more may come in one go either.
 MAX_HEAD_BYTES = 64 * 1024
+# Requests that were sent before the one ahead of them was answered. Browsers and clients don't; each takes kilobytes.
+MOST_WAITING = 100
+# What the process opens beside connections: the database, the store, its libraries.
+SPARE_FILES = 200
 
 TOO_LARGE = (
     b'{"type":"urn:purl:problem:head_too_large","title":"Head too large","status":431,'
@@ -40,11 +50,14 @@ class Server(uvicorn.Server):
 
 
 class Protocol(HttpToolsProtocol):
-    """The parser collects headers for as long as they come: this one counts them."""
+    """The parser collects for as long as something comes, and waits for as long as nothing does: this one counts."""
 
     _in_head = True
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _message_is_here = True
+    _got_on = False  # a head has ended, or a piece of a body has come
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -57,27 +70,72 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_here()
+        # Of requests that came together, uvicorn tells only the last that nobody listens any more.
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._got_on = False
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
+        if self.transport.is_closing():
+            return
+        self._head_bytes = 0 if self._got_on else self._head_bytes + len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            if self._in_head:
                 self._answer(b"431 Request Header Fields Too Large", TOO_LARGE)
+            else:
+                self.transport.abort()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["purl.cut_off"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes, self._message_is_here = True, 0, False
         self._expect_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # What follows a body looks like headers. Nobody asks for it, and it is not kept.
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._got_on = False, True
         self._head_is_here()
+        if self.transport.is_closing():
+            return
         super().on_headers_complete()
+        if len(self.pipeline) > MOST_WAITING:
+            self.transport.abort()
+
+    def on_body(self, body: bytes) -> None:
+        self._got_on = True
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._message_is_here = True
+        if self.transport.is_closing():
+            return
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self._expect_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # Who was refused may go on sending, and be heard by nobody: not for ever.
+        if self.cycle.response_complete and not self._message_is_here and not self.transport.is_closing():
+            self._expect_head()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Whoever asks for another protocol is answered in this one. It is nothing to fill a log with."""
 
     def _expect_head(self) -> None:
+        """Of this request, of the next one, or the rest of one that is answered: what comes must come soon."""
         self._head_is_here()
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
@@ -105,3 +163,16 @@ def make_server(app: FastAPI) -> Server:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     return Server(config)
+
+
+def room_for(connections: int) -> int:
+    """So many, or as many as the machine lets this process open beside files of its own. Each connection is a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = max(10, min(connections, soft - SPARE_FILES))
+    if room < connections:
+        log.warning("only %d connections at once, for no more than %d files may be open (ulimit -n)", room, soft)
+    return room

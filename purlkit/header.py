@@ -51,7 +51,12 @@ class Readable(Protocol):
 
 
 def read_header(file: Readable, size: int | None = None) -> dict[str, TensorInfo]:
-    """The tensors of a file of `size` bytes, by name. BadWeightsFile for whatever a strict reader would not load.
+    """The tensors of a file of `size` bytes, by name. BadWeightsFile for whatever a strict reader would not load."""
+    return read_header_and_metadata(file, size)[0]
+
+
+def read_header_and_metadata(file: Readable, size: int | None = None) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    """The same, and the words that were written beside them. The file then stands at the first tensor's first byte.
 
     Of a file that is still being inflated the size is not known: then its end is the caller's to check.
     """
@@ -67,14 +72,14 @@ def read_header(file: Readable, size: int | None = None) -> dict[str, TensorInfo
     if len(text) != length:
         _refuse("it ends before its header does")
     entries = _parse(text)
-    _check_metadata(entries.pop(METADATA, {}))
+    metadata = _words(entries.pop(METADATA, {}))
     if not entries:
         _refuse("it holds no tensors")
     if len(entries) > MAX_TENSORS:
         _refuse(f"it holds more than {MAX_TENSORS} tensors")
     tensors = {name: _tensor(entry) for name, entry in entries.items()}
     _check_layout(tensors, None if size is None else size - 8 - length)
-    return tensors
+    return tensors, metadata
 
 
 def _parse(text: bytes) -> dict[str, Any]:
@@ -116,9 +121,10 @@ def _check_layout(tensors: dict[str, TensorInfo], data_bytes: int | None) -> Non
         _refuse("its tensors don't end where the file does: it may have been cut off")
 
 
-def _check_metadata(metadata: Any) -> None:
+def _words(metadata: Any) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         _refuse("its metadata are not words by name")
+    return metadata
 
 
 def _are_sizes(values: Any) -> bool:

@@ -1,5 +1,6 @@
 """Safetensors, plain and gzipped. Equal weights and metadata give equal bytes, and a stranger's file can't cost more
-than it may: its header is read first, by `purlkit.header`, and tensors only if that is as it should be.
+than it may: its header is read first, by `purlkit.header`, and tensors only if that is as it should be. They are in
+memory once then, as views of what was read.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors.torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from purlkit.arguments import a_network
 from purlkit.checkpoint.inflate import Inflated
-from purlkit.checkpoint.weights import load_into, refuse_unfit, tensors_of
+from purlkit.checkpoint.weights import load_into, refuse_unfit, tensors_of, views_of
 from purlkit.errors import BadWeightsFile
-from purlkit.header import TensorInfo, read_header
+from purlkit.header import TensorInfo, read_header_and_metadata
 
 Accept = Callable[[Mapping[str, TensorInfo]], None]
 
@@ -62,13 +63,15 @@ def write_compressed(path: Path, content: bytes) -> None:
 def read(path: Path, accept: Accept = lambda _: None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a file. `accept` sees what the header says, and may raise, before any tensor."""
     try:
-        with path.open("rb") as raw:
-            accept(read_header(raw, path.stat().st_size))
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a mapping
-            return tensors, dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+        with path.open("rb") as file:
+            header, metadata = read_header_and_metadata(file, path.stat().st_size)
+            accept(header)
+            content = bytearray(_length(header))
+            if file.readinto(content) != len(content):
+                raise _unreadable()
+    except OSError as error:
         raise _unreadable() from error
+    return views_of(content, header), metadata
 
 
 def read_compressed(path: Path, accept: Accept) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -76,13 +79,19 @@ def read_compressed(path: Path, accept: Accept) -> tuple[dict[str, Tensor], dict
     try:
         with path.open("rb") as raw:
             stream = Inflated(raw)
-            header = read_header(stream)
+            header, metadata = read_header_and_metadata(stream)
             accept(header)
-            stream.read(max(tensor.end for tensor in header.values()))
+            content = stream.take(_length(header))
             stream.expect_end()
     except OSError as error:
         raise _unreadable() from error
-    return from_bytes(bytes(stream.content))
+    if len(content) != _length(header):
+        raise _unreadable()
+    return views_of(content, header), metadata
+
+
+def _length(header: Mapping[str, TensorInfo]) -> int:
+    return max(tensor.end for tensor in header.values())
 
 
 def _unreadable() -> BadWeightsFile:
@@ -95,7 +104,7 @@ def load(path: Path | str, model: nn.Module) -> dict[str, str]:
     """Loads a checkpoint, `….safetensors` or `….safetensors.gz`, into a model of the same architecture.
 
     Returns the file's metadata. A file that does not fit the model is refused by its header, before its tensors are
-    read: so it can't take more memory than a few times the model's own weights do.
+    read: so it can't take more memory than the model's own weights do, and a little.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -8,30 +8,34 @@ from typing import BinaryIO, NoReturn
 from purlkit.errors import BadWeightsFile
 
 _CHUNK = 2**16
+_PIECE = 2**20  # what a chunk may become at once
 _GZIP = 31  # zlib's word for one gzip member with its header and checksum
 
 
 class Inflated:
-    """Reads a stream of one gzip member, and keeps what it has read in `content`."""
+    """Reads a stream of one gzip member."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._inflater = zlib.decompressobj(_GZIP)
-        self.content = bytearray()
 
     def read(self, size: int) -> bytes:
         """Up to so many bytes: fewer only where the member ends or is cut off."""
-        begin, end = len(self.content), len(self.content) + size
+        return bytes(self.take(size))
+
+    def take(self, size: int) -> bytearray:
+        """The same, never in memory twice."""
+        taken = bytearray()
         try:
-            while len(self.content) < end and not self._inflater.eof:
+            while len(taken) < size and not self._inflater.eof:
                 packed = self._inflater.unconsumed_tail or self._file.read(_CHUNK)
-                piece = self._inflater.decompress(packed, end - len(self.content))
+                piece = self._inflater.decompress(packed, min(_PIECE, size - len(taken)))
                 if not packed and not piece:
                     break
-                self.content += piece
+                taken += piece
         except zlib.error:
             _refuse("it is damaged, or of another kind")
-        return bytes(self.content[begin:])
+        return taken
 
     def expect_end(self) -> None:
         """Raises unless the member ends here with the right checksum, and the file with it."""

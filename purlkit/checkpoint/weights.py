@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from purlkit.errors import InvalidSpec, WeightsDontFit
 from purlkit.header import TensorInfo
 
 _SHOWN = 5
+_PIECE = 2**20
 # What a float32 network may be given in; the packed types of 8 bits and fewer don't convert one to one.
 _FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 _DTYPES = {
@@ -46,12 +48,33 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copies the tensors into the model if all of them fit and are finite, else raises and leaves it as it was."""
     own = _state_of(model)
     _compare(_kinds(own), _kinds(tensors))
-    converted = {name: tensors[name].to(tensor.dtype) for name, tensor in own.items()}
-    infinite = [name for name, tensor in converted.items() if not bool(tensor.isfinite().all())]
+    infinite = [name for name, tensor in own.items() if not _is_finite(tensors[name], tensor.dtype)]
     if infinite:
         raise _unfit(f"not finite: {_some(infinite)}", "give weights without NaN and infinity")
-    # A model without values, on the meta device, takes the tensors themselves.
-    model.load_state_dict(converted, assign=any(tensor.is_meta for tensor in own.values()))
+    if any(tensor.is_meta for tensor in own.values()):
+        # A model without values, on the meta device, takes copies for its own.
+        copies = {name: tensors[name].to(tensor.dtype, copy=True) for name, tensor in own.items()}
+        model.load_state_dict(copies, assign=True)
+    else:
+        model.load_state_dict(dict(tensors))
+
+
+def _is_finite(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Once it is of this type. Piece by piece, for the question alone takes more memory than the tensor."""
+    return all(bool(piece.to(dtype).isfinite().all()) for piece in tensor.reshape(-1).split(_PIECE))
+
+
+def views_of(content: bytearray, header: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
+    """The tensors that a file's header tells of, in the bytes that follow it; copies of those at an odd place only."""
+    tensors = {}
+    for name, info in header.items():
+        dtype, raw = _DTYPES[info.dtype], content
+        begin, count = info.begin, math.prod(info.shape)
+        if begin % dtype.itemsize:
+            raw, begin = content[begin : info.end], 0
+        flat = torch.frombuffer(raw, dtype=dtype, count=count, offset=begin) if count else torch.empty(0, dtype=dtype)
+        tensors[name] = flat.reshape(info.shape)
+    return tensors
 
 
 def refuse_unfit(model: nn.Module, header: Mapping[str, TensorInfo]) -> None:

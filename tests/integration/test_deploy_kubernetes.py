@@ -79,6 +79,29 @@ def test_no_container_may_be_more_than_it_has_to_be() -> None:
             assert {"cpu", "memory"} <= set(container["resources"]["requests"])
 
 
+def test_nobody_reaches_a_port_of_rays_but_ray_itself_and_the_dashboards_two_callers() -> None:
+    policies = {document["metadata"]["name"]: document["spec"] for _, document in documents()
+                if document["kind"] == "NetworkPolicy"}  # fmt: skip
+    said = [
+        (policy["podSelector"], rule)
+        for policy in policies.values()
+        for rule in policy.get("ingress", ())
+        if policy["podSelector"] in ({}, {"matchLabels": {"purl/role": "ray"}})
+    ]
+
+    assert policies["nothing"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    of_ray = {"podSelector": {"matchLabels": {"purl/role": "ray"}}}
+    for pods, rule in said:
+        if pods == {}:  # Prometheus, of everything
+            assert [one["port"] for one in rule["ports"]] == [8000, 9000, 8080]
+        elif "ports" in rule:
+            assert [one["port"] for one in rule["ports"]] == [8265]
+            assert {"podSelector": {"matchLabels": {"purl/role": "service"}}} in rule["from"]
+        else:
+            assert rule["from"] == [of_ray]
+    assert len(said) == 3
+
+
 def test_the_head_runs_no_work_and_there_are_no_gpu_nodes_until_they_are_needed() -> None:
     cluster = next(document for _, document in documents() if document["kind"] == "RayCluster")["spec"]
     (gpu,) = yaml.safe_load((DEPLOY / "kubernetes/gpu/raycluster-gpu.yaml").read_text())

@@ -140,7 +140,7 @@ def test_weights_that_do_not_fit_are_refused_by_their_header(tmp_path: Path, mon
     def not_read(*_: object, **__: object) -> None:
         raise AssertionError("a tensor was read")
 
-    monkeypatch.setattr(checkpoint.files, "safe_open", not_read)
+    monkeypatch.setattr(checkpoint.files, "views_of", not_read)
     report = checked(tmp_path, path, model=spec_model)
 
     assert reasons(report) == [("weights_dont_fit", "/model/weights")]
