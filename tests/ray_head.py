@@ -26,7 +26,8 @@ START_SECONDS = 90.0
 @dataclass
 class RayHead:
     folder: Path
-    address: str
+    address: str  # of its dashboard, for Ray Jobs
+    gcs: str  # for drivers
     process: subprocess.Popen[bytes]
 
     @property
@@ -96,7 +97,7 @@ def ray_head(**environ: str) -> Iterator[RayHead]:
             start_new_session=True,
             cwd=folder,
         )
-    head = RayHead(folder, f"http://127.0.0.1:{dashboard}", process)
+    head = RayHead(folder, f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}", process)
     try:
         wait_until("the head takes jobs", lambda: _is_up(head), seconds=START_SECONDS)
         yield head

@@ -205,6 +205,27 @@ class TestRefusals:
         with pytest.raises(LaunchFailed, match="RAY_AUTH_TOKEN"):
             yard.launch(SLEEPS)
 
+    @pytest.mark.parametrize(("token", "status"), [(None, 401), ("0" * 64, 403)], ids=["none", "wrong"])
+    def test_every_address_of_a_head_that_tells_or_runs_something_asks_for_it(
+        self, head: RayHead, token: str | None, status: int
+    ) -> None:
+        with head.http as http:
+            del http.headers["Authorization"]
+            said = {"Authorization": f"Bearer {token}"} if token else {}
+            answers = {
+                (method, path): http.request(method, path, headers=said, json={"entrypoint": "true"}).status_code
+                for method, path in (
+                    *(("GET", f"/api/jobs/{name}") for name in ("", "x", "x/logs")),
+                    *(("POST", path) for path in ("/api/jobs/", "/api/jobs/x/stop")),
+                    ("DELETE", "/api/jobs/x"),
+                    ("PUT", "/api/packages/gcs/_ray_pkg_x.zip"),
+                    ("GET", "/api/packages/gcs/_ray_pkg_x.zip"),
+                    *(("GET", path) for path in ("/api/v0/nodes", "/api/v0/actors", "/api/v0/logs", "/nodes")),
+                )
+            }
+
+        assert set(answers.values()) == {status}, answers
+
     def test_what_is_no_ray_dashboard_is_told_so(self, connect: Connect, s3: S3Server, yard: Yard) -> None:
         yard.launcher = connect(s3.url)
 
