@@ -12,10 +12,10 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long browser soak chaos fuzz security audit licences serve lint format clean
+.PHONY: help demo test test-long cluster-test browser soak chaos fuzz security audit licences serve lint format clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@echo "setting up $(VENV): about 6 GB and 3 minutes the first time (torch brings its CUDA libraries)"
@@ -35,6 +35,9 @@ test: $(READY) browser  ## unit, integration and acceptance tests
 
 test-long: $(READY) browser  ## the tests that take minutes each
 	@$(RUN) -m pytest -m long
+
+cluster-test: $(READY)  ## a cluster of network namespaces to which everything happens; 15 to 60 minutes, best as root
+	@$(RUN) -m pytest -s -m "long or not long" tests/cluster
 
 browser:  ## chromium for the dashboard's tests, where it is missing (as root, by apt)
 	@command -v chromium >/dev/null || tests/install_chromium.sh

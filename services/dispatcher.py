@@ -148,8 +148,10 @@ class Dispatcher:
         """Live attempts that can't go on are ended whole before their jobs go back: never two at once."""
         with noting(errors):
             with self._db.read() as session:
-                live, now = attempts.live(session), clock(session)
+                live = attempts.live(session)
                 expired = {attempt.id for attempt in attempts.expired(session)}
+                # Behind that look: a lease which it found to be over is over by this clock too.
+                now = clock(session)
                 stalled = {attempt.id for attempt in attempts.stalled(session)}
                 deaf = {attempt.id for attempt in attempts.deaf(session)}
             for attempt in live:

@@ -52,6 +52,15 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str:
     return f"no CUDA device here: {left_out} tests marked gpu are left out" if left_out else ""
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests told of themselves, by `record_property("told", …)`: figures, and what a machine did not have."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    for report in reports:
+        for name, value in report.user_properties:
+            if name == "told":
+                terminalreporter.write_line(f"{report.location[2]}: {value}")
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path, migrated_file: Path) -> str:
     url = settings_in(tmp_path).database_url

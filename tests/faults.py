@@ -28,6 +28,7 @@ class FaultProxy:
     url: str = ""
     upstream: str = ""
     requests: list[str] = field(default_factory=list)
+    always: Fault | None = None  # while this is set every request fares so, until it is None again
     _planned: list[tuple[str, Fault]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closing: threading.Event = field(default_factory=threading.Event)
@@ -50,6 +51,8 @@ class FaultProxy:
     def meet(self, line: str) -> Fault | None:
         with self._lock:
             self.requests.append(line)
+            if self.always is not None:
+                return self.always
             for place, (request, fault) in enumerate(self._planned):
                 if all(word in line for word in request.split()):
                     del self._planned[place]
@@ -61,7 +64,7 @@ class FaultProxy:
 
 
 @contextmanager
-def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
+def fault_proxy(upstream: str, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[FaultProxy]:
     proxy = FaultProxy(upstream=upstream)
 
     class Handler(BaseHTTPRequestHandler):
@@ -114,9 +117,9 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    server = ThreadingHTTPServer((host, port), Handler)
+    proxy.url = f"http://{host}:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield proxy

@@ -29,16 +29,17 @@ NOBODY = 65_534
 WHILE_WE_LIVE = '"$@" </dev/null & server=$!; read -r _; kill -QUIT $server; wait'
 
 # Every other setting is the server's own.
-SETTINGS = ("-c", "max_connections=200", "-c", "listen_addresses=")
+SETTINGS = ("-c", "max_connections=200")
 # Nobody pulls the plug on a test, so the disk need not be waited for.
 NOT_DURABLE = ("-c", "fsync=off", "-c", "full_page_writes=off")
 
 
 class Server:
-    """One server, reachable through a socket in its folder alone."""
+    """One server, reachable through a socket in its folder, and at an address of its host if it is given one."""
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False, host: str = "", port: int = 5432) -> None:
         self._folder = folder
+        self._host, self._port = host, port
         self._settings = SETTINGS if durable else (*SETTINGS, *NOT_DURABLE)
         self._data = folder / "data"
         self._as_whom: dict[str, Any] = {}
@@ -51,12 +52,18 @@ class Server:
 
     @property
     def url(self) -> URL:
-        query = {"host": str(self._folder)}
+        query = {"host": str(self._folder), "port": str(self._port)}
         return URL.create("postgresql+psycopg", "postgres", PASSWORD, database="postgres", query=query)
+
+    def by_network(self, url: str) -> str:
+        """One of its databases as other hosts find it."""
+        found = make_url(url).set(host=self._host, port=self._port, query={})
+        return found.render_as_string(hide_password=False)
 
     def start(self) -> None:
         """Returns when it answers."""
-        command = [str(self._programs / "postgres"), "-D", str(self._data), "-k", str(self._folder), *self._settings]
+        where = ("-k", str(self._folder), "-p", str(self._port), "-c", f"listen_addresses={self._host}")
+        command = [str(self._programs / "postgres"), "-D", str(self._data), *where, *self._settings]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", WHILE_WE_LIVE, "sh", *command],
@@ -110,6 +117,9 @@ class Server:
             cwd=self._folder,
             **self._as_whom,
         )
+        if self._host:
+            with (self._data / "pg_hba.conf").open("a") as allowed:
+                allowed.write("host all all samenet scram-sha-256\n")
 
     def _runnable(self, programs: Path) -> Path:
         """Where the account can run them from: a checkout may lie below a folder that only root may enter."""
@@ -151,11 +161,11 @@ class Databases:
 
 
 @contextmanager
-def running_server(*, durable: bool = False) -> Iterator[Server]:
+def running_server(*, durable: bool = False, host: str = "", port: int = 5432) -> Iterator[Server]:
     """In a folder with a short path, for the kernel takes sockets' paths of 107 characters."""
     folder = Path(tempfile.mkdtemp(prefix="purl-pg-", dir="/tmp"))
     try:
-        server = Server(folder, durable=durable)
+        server = Server(folder, durable=durable, host=host, port=port)
         try:
             server.start()
             yield server

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import obstore
@@ -26,9 +26,12 @@ class S3Server:
     url: str
 
     def make_bucket(self, name: str) -> str:
-        link = obstore.sign(Bucket(name, **self.options()), "PUT", "", timedelta(seconds=60))
-        httpx.put(link, trust_env=False).raise_for_status()
+        httpx.put(self.link("PUT", name), trust_env=False).raise_for_status()
         return name
+
+    def link(self, method: Literal["GET", "PUT"], bucket: str) -> str:
+        """To list a bucket, or to make it."""
+        return obstore.sign(Bucket(bucket, **self.options()), method, "", timedelta(seconds=60))
 
     def options(self, url: str | None = None) -> dict[str, Any]:
         return {

@@ -72,6 +72,7 @@ class Link:
         self._on_fence = on_fence
         self._renewed_at = time.monotonic()
         self._reached = False
+        self._finishing = False
         self._lease_seconds = CALL_SECONDS  # until the service says
         self._command: Command = "continue"
         self._failure: Exception | None = None
@@ -153,6 +154,8 @@ class Link:
         self._call("POST", f"{self._path}/log", params={"start": start}, content=data)
 
     def finish(self, finish: Finish) -> None:
+        """The last word. With it the token is spent, and a heartbeat may hear of that before the answer is here."""
+        self._finishing = True
         self._call("POST", f"{self._path}/finish", json=finish.model_dump(mode="json"))
         self.close()
 
@@ -171,7 +174,8 @@ class Link:
             except httpx.TransportError as error:
                 log.warning("heartbeat: the service does not answer (%s)", error)
             except Superseded:
-                self._fence("another attempt has taken over")
+                if not self._finishing:
+                    self._fence("another attempt has taken over")
             except Exception as error:
                 log.warning("heartbeat: %s", error)
             self._fence_if_late()

@@ -29,6 +29,8 @@ ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 # A head that is busy is asked for its nodes again at the next pass: nobody waits for that answer.
 NODES_TIMEOUT = httpx.Timeout(5.0)
+# The head asks the driver's node for its log, and that may be cut off: then its job must not wait for the log.
+LOG_TIMEOUT = httpx.Timeout(5.0)
 NODES = "/api/v0/nodes"
 LIVING = {"filter_keys": "state", "filter_predicates": "=", "filter_values": "ALIVE", "limit": "10000"}
 TRIES = 3
@@ -231,7 +233,7 @@ class RayJobsLauncher:
 
     def _fetch_log(self, job: str, path: Path) -> None:
         """A full disk, or an answer that is none, costs the log: whoever ends a job has more to do than that."""
-        answer = self._call("GET", f"/api/jobs/{job}/logs")
+        answer = self._call("GET", f"/api/jobs/{job}/logs", timeout=LOG_TIMEOUT)
         try:
             if answer.is_success and (said := answer.json().get("logs")):
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,57 @@ LEAST_JOB: dict[str, Any] = {
 JOB_SECONDS = 600.0
 
 
-class RunningService:
+class Jobs:
+    """What a user does with jobs, and sees of them."""
+
+    http: httpx.Client
+
+    def submit(self, body: dict[str, Any]) -> str:
+        answer = self.http.post("/jobs", json=body)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"/jobs/{job_id}")
+        answer.raise_for_status()
+        job: dict[str, Any] = answer.json()
+        return job
+
+    def ended(self, job_id: str, *, seconds: float = JOB_SECONDS) -> dict[str, Any]:
+        return wait_until(
+            f"{job_id} has ended",
+            lambda: job if (job := self.job(job_id))["state"] in ("succeeded", "failed", "cancelled") else None,
+            seconds=seconds,
+        )
+
+    def episodes(self, job_id: str, kind: str = "search") -> list[dict[str, Any]]:
+        rows = self.http.get(f"/jobs/{job_id}/episodes", params={"limit": 1000}).json()["data"]
+        return [row for row in rows if row["kind"] == kind]
+
+    def searching(self, job_id: str, *, episodes: int) -> None:
+        """Wait until the search is in the middle: so many episodes are on record and more are to come."""
+        wait_until(f"{episodes} episodes", lambda: len(self.episodes(job_id)) >= episodes, seconds=JOB_SECONDS)
+        assert self.job(job_id)["state"] == "running"
+
+
+def same_outcome(service: Jobs, job: dict[str, Any], other: dict[str, Any]) -> None:
+    """The same episodes and the same file, but for the fingerprint of the spec that stands in it."""
+    assert job["state"] == "succeeded", job["error"]
+
+    def played(of: dict[str, Any]) -> list[Any]:
+        return [(e["index"], e["actions"], e["rewards"], e["accuracies"]) for e in service.episodes(of["id"])]
+
+    assert played(job) == played(other)
+    assert [outcome(c) for c in job["result"]["candidates"]] == [outcome(c) for c in other["result"]["candidates"]]
+    assert job["result"]["dense_sha256"] == other["result"]["dense_sha256"]
+
+
+def outcome(candidate: dict[str, Any]) -> Any:
+    told = ("method", "variant", "mask_sha256", "epochs", "accuracy", "select_accuracy", "images_seen")
+    return [candidate[name] for name in told]
+
+
+class RunningService(Jobs):
     def __init__(self, data_dir: Path, **env: str) -> None:
         self.data_dir = data_dir
         self.database_url = settings_in(data_dir, **env).database_url
@@ -79,35 +129,10 @@ class RunningService:
         lines = [line for line in said.splitlines() if line.startswith("ready at ")]
         return lines[0].removeprefix("ready at ").strip() if lines else None
 
-    # ---- jobs
-
-    def submit(self, body: dict[str, Any]) -> str:
-        answer = self.http.post("/jobs", json=body)
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["id"])
-
     def job(self, job_id: str) -> dict[str, Any]:
-        answer = self.http.get(f"/jobs/{job_id}")
-        answer.raise_for_status()
-        job: dict[str, Any] = answer.json()
+        job = super().job(job_id)
         self.note_attempts()
         return job
-
-    def ended(self, job_id: str) -> dict[str, Any]:
-        return wait_until(
-            f"{job_id} has ended",
-            lambda: job if (job := self.job(job_id))["state"] in ("succeeded", "failed", "cancelled") else None,
-            seconds=JOB_SECONDS,
-        )
-
-    def episodes(self, job_id: str, kind: str = "search") -> list[dict[str, Any]]:
-        rows = self.http.get(f"/jobs/{job_id}/episodes", params={"limit": 1000}).json()["data"]
-        return [row for row in rows if row["kind"] == kind]
-
-    def searching(self, job_id: str, *, episodes: int) -> None:
-        """Wait until the search is in the middle: so many episodes are on record and more are to come."""
-        wait_until(f"{episodes} episodes", lambda: len(self.episodes(job_id)) >= episodes, seconds=JOB_SECONDS)
-        assert self.job(job_id)["state"] == "running"
 
     # ---- processes
 

@@ -13,7 +13,7 @@ import pytest
 from purlkit.processes import session_members
 from purlkit.spec import Search
 from tests import ray_processes
-from tests.acceptance.running import LONGER_JOB, SMALL_JOB, RunningService, serving
+from tests.acceptance.running import LONGER_JOB, SMALL_JOB, RunningService, same_outcome, serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -43,18 +43,6 @@ def uninterrupted(service: RunningService) -> dict[str, Any]:
     return job
 
 
-def same_outcome(service: RunningService, job: dict[str, Any], other: dict[str, Any]) -> None:
-    """The same episodes and the same file, but for the fingerprint of the spec that stands in it."""
-    assert job["state"] == "succeeded", job["error"]
-
-    def played(of: dict[str, Any]) -> list[Any]:
-        return [(e["index"], e["actions"], e["rewards"], e["accuracies"]) for e in service.episodes(of["id"])]
-
-    assert played(job) == played(other)
-    assert [outcome(c) for c in job["result"]["candidates"]] == [outcome(c) for c in other["result"]["candidates"]]
-    assert job["result"]["dense_sha256"] == other["result"]["dense_sha256"]
-
-
 def test_a_dense_training_that_diverges_fails_the_job_with_the_field_to_blame(service: RunningService) -> None:
     hot = {"name": "mlp", "weights": {"train": {"epochs": 2, "learning_rate": 100}}}
 
@@ -62,11 +50,6 @@ def test_a_dense_training_that_diverges_fails_the_job_with_the_field_to_blame(se
 
     assert job["state"] == "failed"
     assert (job["error"]["code"], job["error"]["at"]) == ("diverged", "/model/weights/train/learning_rate")
-
-
-def outcome(candidate: dict[str, Any]) -> Any:
-    told = ("method", "variant", "mask_sha256", "epochs", "accuracy", "select_accuracy", "images_seen")
-    return [candidate[name] for name in told]
 
 
 @pytest.mark.long

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from services.states import JobState
 from services.tables import Base
 from services.testing import a_blob, an_episode, settings_in
 from tests.bench import Bench
+from tests.s3 import S3Server
 
 BYTES = b"the pruned network"
 
@@ -70,6 +74,45 @@ def test_all_rows_and_files_come_back_in_the_other_kind_of_database(
             kept = artifacts.find(session, ended, CHECKPOINT)
     assert store.path(kept.sha256).read_bytes() == BYTES
     assert bench.job(waiting).state is JobState.QUEUED
+
+
+def test_by_command_from_one_bucket_by_a_folder_into_another(
+    bench: Bench, other: str, s3: S3Server, bucket: str, tmp_path: Path
+) -> None:
+    """As docs/operate.md has it, and with what the commands say."""
+    kept, elsewhere = s3.store(bucket, tmp_path / "spool"), s3.make_bucket(f"{bucket}-elsewhere")
+    put(kept, BYTES)
+    worker = bench.running()
+    worker.succeed(BYTES)
+    own = {"PURL_ARTIFACTS": f"s3://{bucket}", **s3.environ()}
+    new = {"PURL_DATA_DIR": str(tmp_path / "other"), "PURL_DATABASE_URL": other, "PURL_ARTIFACTS": f"s3://{elsewhere}"}
+
+    saved = command("save", tmp_path / "backup", {**bench.environ, **own})
+    loaded = command("load", tmp_path / "backup", {**own, **new})
+
+    assert saved == loaded == f"{tmp_path / 'backup'}: all is there"
+    with s3.store(elsewhere, tmp_path / "spool").open(a_blob(BYTES).sha256) as file:
+        assert file.read(1000) == BYTES
+    with closing(Database.open(other)) as db:
+        assert rows(db) == rows(bench.db)
+    again = subprocess.run(
+        [sys.executable, "-m", "services.backup", "load", tmp_path / "backup"],
+        env={**os.environ, **own, **new},
+        capture_output=True,
+        text=True,
+    )
+    assert (again.returncode, "nothing is ever written over" in again.stderr) == (1, True)
+
+
+def command(what: str, folder: Path, environ: dict[str, str]) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-m", "services.backup", what, folder],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
 
 
 def test_a_backup_is_brought_up_to_date_with_what_is_new(bench: Bench, ended: str, tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from purlkit.results import Outcome
 from services import logs
+from services.database import clock
 from services.dispatcher import Dispatcher
 from services.launch import Handle
 from services.states import AttemptState, JobState
@@ -16,6 +18,7 @@ from services.tables import Attempt
 from services.testing import FakeLauncher, FakeWorker
 from tests.bench import Bench
 from tests.scene import Scene, handle_of
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -96,6 +99,25 @@ def test_a_silent_attempt_is_ended_when_its_lease_has_run_out(scene: Scene, benc
     )
     assert bench.state(worker) is JobState.QUEUED
     assert scene.launcher.ended == [handle]
+
+
+def test_a_lease_that_ends_between_two_looks_at_the_clock_is_taken_for_nothing_else(
+    scene: Scene, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine they lie apart; the job would be told of a timeout that it does not have."""
+    worker = scene.start()
+    worker.beat()
+    bench.age(worker, bench.settings.lease_seconds - 0.3)
+
+    def slow_clock(session: Session) -> int:
+        now = clock(session)
+        wait_until("the lease is over", lambda: clock(session) > worker.attempt.lease_until)
+        return now
+
+    monkeypatch.setattr("services.dispatcher.clock", slow_clock)
+    scene.tick_until("it is given up", lambda: worker.attempt.state.is_terminal)
+
+    assert worker.attempt.reason == "its lease ran out: nothing was heard from it for 60 s"
 
 
 def test_a_claim_whose_process_was_never_started_is_given_up_with_its_lease(scene: Scene, bench: Bench) -> None:

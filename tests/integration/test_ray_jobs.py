@@ -18,7 +18,7 @@ from sqlalchemy import update
 
 from services.dispatcher import Dispatcher
 from services.errors import LaunchFailed
-from services.launch import Capacity, Handle, LocalLauncher, RayJobsLauncher
+from services.launch import Capacity, Handle, LocalLauncher, RayJobsLauncher, ray_jobs
 from services.tables import Attempt
 from tests.faults import Fault, FaultProxy, fault_proxy
 from tests.integration.over_http import Service, serving
@@ -185,6 +185,21 @@ class TestAmbiguousAnswers:
 
         line.forget()
         assert f"{yard.name}-a1" not in head.jobs()
+
+    def test_a_log_that_never_comes_holds_nobody_up(
+        self, yard: Yard, line: FaultProxy, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It lies on the driver's node, which may be cut off while the head answers."""
+        monkeypatch.setattr(ray_jobs, "LOG_TIMEOUT", httpx.Timeout(0.5))
+        yard.launcher = connect(line.url, timeout=httpx.Timeout(60.0, connect=1.0))
+        handle = yard.launch(SLEEPS)
+        line.plan("GET /logs", "hang")
+        began = time.monotonic()
+
+        yard.launcher.end(handle)
+
+        assert line.waiting == 0
+        assert time.monotonic() - began < 30
 
     def test_while_ray_is_silent_only_the_lease_tells(self, yard: Yard, line: FaultProxy) -> None:
         handle = yard.launch(SLEEPS)

@@ -220,6 +220,21 @@ def test_a_superseded_attempt_ends_itself(service: ScriptedService, link: Link, 
     assert isinstance(raised_by(link.check), Superseded)
 
 
+def test_a_heartbeat_that_finds_the_last_word_said_ends_nothing(
+    service: ScriptedService, link: Link, fenced: threading.Event
+) -> None:
+    """The service takes the last word and with it the token; its answer is still on its way."""
+    link.start()
+    service.planned["/attempts/a1/finish"] = [(503, {})] * 4
+    service.planned["/attempts/a1/heartbeat"] = [(409, {"code": "attempt_superseded"})] * 1000
+
+    link.finish(Finish(outcome=Outcome.DRAINED))
+
+    refused = 1000 - len(service.planned["/attempts/a1/heartbeat"])
+    assert refused > 0
+    assert not fenced.is_set()
+
+
 def test_without_contact_it_ends_itself_before_its_lease_runs_out(
     service: ScriptedService, link: Link, fenced: threading.Event
 ) -> None:
