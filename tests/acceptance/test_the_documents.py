@@ -42,6 +42,7 @@ NOT_HERE = {
     "make test": "it is what runs this",
     "make test-long": "it takes an hour",
     "make chaos": "it takes hours; its short form is run file by file",
+    "make cluster-test": "it takes an hour and network namespaces",
     "make fuzz": "it takes ten minutes; make test sends a tenth of it",
     "make lint": "whoever lands a change runs it: .ci/run",
     "make format": "it would change the checkout",
