@@ -105,20 +105,20 @@ def test_a_head_is_asked_no_more_often_for_a_hundred_attempts_and_yet_after_each
         wait_until("every attempt was asked after", a_pass)
 
     seconds = time.monotonic() - began
-    assert seconds > 1, "100 of them at 40 a second"
-    assert len(head.asked) <= 40 * (seconds + 1)
+    assert seconds > 1, "100 of them in three seconds of the clock, the first and the last of which may be short"
+    assert len(head.asked) <= 40 * (seconds + 2)
 
 
 @pytest.mark.long
 def test_the_simulation_runs_at_a_small_size(tmp_path: Path) -> None:
     figure = tmp_path / "scale.svg"
-    sizes = ["--queued", "200", "--attempts", "10", "--loads", "10", "20", "--seconds", "2", "--figure", str(figure)]
+    sizes = ["--queued", "200", "--attempts", "10", "--loads", "200", "400", "--seconds", "2", "--figure", str(figure)]
     command = [sys.executable, "-m", "benchmarks.scale", *sizes]
 
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert "A dispatcher claimed 10 of 200" in said
-    levels = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith(("| 10 |", "| 20 |"))]
-    assert [(level[0], level[5]) for level in levels] == [("10", "0"), ("20", "0")], "nothing failed"
-    assert all(float(level[6]) > 0 and float(level[8]) > 0 for level in levels), "API and database have worked"
+    levels = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith(("| 200 |", "| 400 |"))]
+    assert [(level[0], level[6]) for level in levels] == [("200", "0"), ("400", "0")], "nothing failed"
+    assert all(float(level[7]) > 0 and float(level[8]) > 0 for level in levels), "API and database have worked"
     ElementTree.fromstring(figure.read_text())
