@@ -18,7 +18,7 @@ from tests.chaos.history import Final, History, Op
 
 LEAST: dict[str, Any] = {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}
 DEADLINE_SECONDS = 240.0
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.5
 LOOK_SECONDS = 0.1
 
 
@@ -38,6 +38,7 @@ class Calls:
     def call(self, method: str, path: str, **kwargs: Any) -> tuple[httpx.Response, float]:
         """The answer, and when the try began that it is the answer to."""
         deadline = time.monotonic() + DEADLINE_SECONDS
+        pause = PAUSE_SECONDS
         while True:
             sent = time.monotonic()
             try:
@@ -49,7 +50,8 @@ class Calls:
             except httpx.TransportError as error:
                 code = str(error)
             assert time.monotonic() < deadline, f"{method} {path}: for {DEADLINE_SECONDS:g} s no answer but {code}"
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(pause)
+            pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
 
     def note(self, what: str, sent: float, *, job: str = "", attempt: int = 0, **told: Any) -> None:
         op = Op(what=what, job=job, attempt=attempt, sent=sent, ended=time.monotonic(), told=told)

@@ -54,10 +54,10 @@ class History:
             file.write(json.dumps(asdict(op)) + "\n")
 
 
-def read(folder: Path) -> list[Op]:
+def read(folder: Path, files: str = "*.jsonl") -> list[Op]:
     """All of a folder, by the time of their acknowledgement. The last line of a killed process may be half."""
     ops = []
-    for path in folder.glob("*.jsonl"):
+    for path in folder.glob(files):
         for line in path.read_text().splitlines():
             if line.endswith("}"):
                 ops.append(Op(**json.loads(line)))

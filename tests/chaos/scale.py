@@ -1,4 +1,4 @@
-"""Each test has a short form, for `make test-long`; `make chaos` runs a share of the long one: CHAOS=1 is all."""
+"""Each test has a short form, for `make test`; `make chaos` runs a share of the long one: CHAOS=1 is all of it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,6 @@ def measured(pid: int) -> tuple[float, int, int]:
     return int(status["VmRSS"].split()[0]) / 1024, len(list((process / "fd").iterdir())), int(status["Threads"])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"] if SOAK_SECONDS > 60 else ["sqlite"])
 def test_a_soak_leaves_everything_flat(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> None:
     with a_town(tmp_path / "town", request.getfixturevalue(f"{database}_url")) as town:

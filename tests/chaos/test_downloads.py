@@ -22,8 +22,6 @@ from tests.chaos.house import House, listen, wait_for_port
 from tests.chaos.scale import tell, times
 from tests.integration.over_http import HttpWorker
 
-pytestmark = pytest.mark.long
-
 KILLS = times(100, short=5)
 SIZE = 24 * 2**20
 

@@ -33,8 +33,6 @@ from tests.integration.test_api_weights import a_file
 from tests.s3 import S3Server, s3_server
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.long
-
 SETTINGS = {
     "PURL_LEASE_SECONDS": "300",
     "PURL_HEARTBEAT_SECONDS": "0.5",

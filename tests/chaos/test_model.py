@@ -21,10 +21,8 @@ from services.testing import an_episode
 from tests.chaos.scale import tell, times
 from tests.integration.over_http import LEAST, HttpWorker, Service, serving
 
-pytestmark = pytest.mark.long
-
 STEPS = 50
-RUNS = times(100, short=10)  # of so many steps each, on each database
+RUNS = times(200, short=5)  # of so many steps each, on each database
 JSON = {"Content-Type": "application/json"}
 ENDED = ("succeeded", "failed", "cancelled")
 

@@ -14,8 +14,6 @@ from tests.chaos.history import History, read
 from tests.chaos.house import House, listen, wait_for_port
 from tests.chaos.scale import tell, times
 
-pytestmark = pytest.mark.long
-
 ROUNDS = times(100, short=5)  # on each database
 AT_ONCE = 50
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests import postgres
-from tests.chaos.scale import tell, times
+from tests.chaos.scale import is_long, tell, times
 from tests.chaos.town import LEASE_SECONDS, Killing, a_town, background
 
 # Of both databases together 2,000 jobs and 1,000 kills, or 100 and 50.
 JOBS = times(1000, short=50)
 KILLS = times(500, short=25)
+# A recovery takes the lease and so much more at most. The short form runs beside other tests, on whatever machine.
+SPARE_SECONDS = 5.0 if is_long() else 60.0
 
 
 @pytest.fixture
@@ -28,7 +30,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[postgres.Server | None]:
         yield server
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("server", ["sqlite", "postgresql"], indirect=True)
 def test_nothing_is_lost_and_nothing_has_two_results(
     request: pytest.FixtureRequest, tmp_path: Path, server: postgres.Server | None
@@ -50,12 +51,13 @@ def test_nothing_is_lost_and_nothing_has_two_results(
         found, log = town.violations(), town.log_tail()
         recoveries = killing.recoveries()
 
-    p99 = recoveries[round(0.99 * (len(recoveries) - 1))]
+    p99 = recoveries[round(0.99 * (len(recoveries) - 1))].seconds
     kinds = dict(Counter(kind for kind, _, _ in killing.done))
     tell(
         f"{'sqlite' if server is None else 'postgresql'}: {JOBS} jobs, {kinds} "
-        f"kills in {time.monotonic() - began:.0f} s; recovery p50 {recoveries[len(recoveries) // 2]:.1f} s, "
+        f"kills in {time.monotonic() - began:.0f} s; recovery p50 {recoveries[len(recoveries) // 2].seconds:.1f} s, "
         f"p99 {p99:.1f} s of {len(recoveries)}"
     )
+    tell("the slowest: " + ", ".join(f"{one.kind} {one.seconds:.1f} s" for one in recoveries[:-6:-1]))
     assert found == [], log
-    assert p99 <= LEASE_SECONDS + 5
+    assert p99 <= LEASE_SECONDS + SPARE_SECONDS

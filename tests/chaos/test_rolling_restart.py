@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.chaos import house
 from tests.chaos.calls import Client, file_of
@@ -18,16 +18,17 @@ from tests.chaos.house import House, free_port, wait_for_port
 from tests.chaos.proxy import balanced
 from tests.chaos.scale import tell, times
 
-pytestmark = pytest.mark.long
-
 RESTARTS = times(100, short=3)  # of both
 A_SECOND = 20
 POST_EACH = 10
+AT_ONCE = 16
 
 
 @dataclass
 class Traffic:
-    """Reads are asked once; a submission is asked again with its key, as its sender does who has no answer."""
+    """Each request leaves in its time, whatever became of those before it. Reads are asked once; a submission
+    is asked again with its key, as its sender does who has no answer.
+    """
 
     url: str
     client: Client
@@ -39,19 +40,31 @@ class Traffic:
 
     def run(self) -> None:
         began, number = time.monotonic(), 0
-        with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as http:
+        with (
+            httpx.Client(base_url=self.url, timeout=30, trust_env=False) as http,
+            ThreadPoolExecutor(AT_ONCE) as pool,
+        ):
             while not self.over.wait(max(0.0, began + number / A_SECOND - time.monotonic())):
                 number += 1
                 if number % POST_EACH == 0:
-                    self.made.append(self.client.submit(f"key {number}"))
-                    continue
-                self.reads += 1
-                try:
-                    answer = http.get(f"/jobs/{self.job}")
-                    if answer.status_code != 200 or answer.json()["id"] != self.job:
-                        self.failed.append(answer.text)
-                except httpx.TransportError as error:
-                    self.failed.append(repr(error))
+                    pool.submit(self._post, f"key {number}")
+                else:
+                    pool.submit(self._read, http)
+
+    def _post(self, key: str) -> None:
+        try:
+            self.made.append(self.client.submit(key))
+        except Exception as error:
+            self.failed.append(repr(error))
+
+    def _read(self, http: httpx.Client) -> None:
+        self.reads += 1
+        try:
+            answer = http.get(f"/jobs/{self.job}")
+            if answer.status_code != 200 or answer.json()["id"] != self.job:
+                self.failed.append(answer.text)
+        except httpx.TransportError as error:
+            self.failed.append(repr(error))
 
 
 def test_a_rolling_restart_fails_no_read_and_doubles_no_job(postgresql_url: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,13 @@ from tests.chaos.house import House, listen, wait_for_port
 from tests.chaos.scale import tell, times
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.long
-
-STOPS = times(100, short=3)  # on each database
+AT_ONCE = 3
+ROUNDS = times(34, short=1)  # of so many stops, on each database
 SETTINGS = {
     "PURL_LEASE_SECONDS": "2",
     "PURL_HEARTBEAT_SECONDS": "0.5",
     "PURL_POLL_SECONDS": "0.05",
-    "PURL_MAX_RUNNING": "1",
+    "PURL_MAX_RUNNING": f"{AT_ONCE}",
 }
 
 
@@ -82,15 +82,23 @@ class Line:
         return not self.house.kept[name].process.is_alive()
 
     def said(self) -> list[Op]:
-        return [op for op in read(self.folder / "history") if op.job == self.job and op.attempt == self.number]
+        return read(self.folder / "history", f"{self.name}.jsonl")
 
-    def stop_and_go(self) -> None:
-        """SIGSTOP until the next attempt has written, then SIGCONT."""
-        stopped = self.name
-        self.house.send(stopped, signal.SIGSTOP)
-        wait_until("its lease has run out and the next one writes", lambda: self.heard() and self.name != stopped)
-        self.house.send(stopped, signal.SIGCONT)
-        wait_until("the stopped one has been refused", lambda: self.over(stopped))
+
+def stop_and_go(lines: list[Line]) -> None:
+    """SIGSTOP to all of them until their next attempts have written, then SIGCONT."""
+    stopped = [(line, line.name) for line in lines]
+    for line, name in stopped:
+        line.house.send(name, signal.SIGSTOP)
+    for line, name in stopped:
+        wait_until("its lease has run out and the next one writes", partial(writes_after, line, name))
+        line.house.send(name, signal.SIGCONT)
+    for line, name in stopped:
+        wait_until("the stopped one has been refused", partial(line.over, name))
+
+
+def writes_after(line: Line, stopped: str) -> bool:
+    return line.heard() and line.name != stopped
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -110,19 +118,24 @@ def test_what_was_stopped_past_its_lease_writes_nothing(
     with closing(listening), closing(house), closing(Client(url, History(file_of(folder, "client")))) as client:
         house.start("service", alone.serve, environ, listening, folder / "points", folder / "launches")
         wait_for_port(url)
-        line = Line(folder, url, house, client.submit("stopped"))
-        wait_until("it writes", line.heard)
+        lines = [Line(folder, url, house, client.submit(f"stopped {number}")) for number in range(AT_ONCE)]
+        for line in lines:
+            wait_until("it writes", line.heard)
 
-        for _ in range(STOPS):
-            line.stop_and_go()
+        for _ in range(ROUNDS):
+            stop_and_go(lines)
 
-        client.move(line.job, "cancel")
-        client.wait_for(line.job, "cancelled", seconds=60)
+        for line in lines:
+            client.move(line.job, "cancel")
+        for line in lines:
+            client.wait_for(line.job, "cancelled", seconds=60)
         ops = read(folder / "history")
-        found = violations(ops, {line.job: client.final(line.job)})
-        job = client.see(line.job)
+        found = violations(ops, {line.job: client.final(line.job) for line in lines})
+        attempts = [attempt for line in lines for attempt in client.see(line.job)["attempts"]]
 
-    tell(f"{database}: {STOPS} stops, {len([op for op in ops if op.what == 'over'])} refused, {len(ops)} writes")
+    refused = [op for op in ops if op.what == "over"]
+    tell(f"{database}: {ROUNDS * AT_ONCE} stops, {len(refused)} refused, {len(ops)} writes")
     assert found == []
-    lost = [attempt for attempt in job["attempts"] if attempt["state"] == AttemptState.LOST]
-    assert len(lost) >= STOPS
+    lost = [attempt for attempt in attempts if attempt["state"] == AttemptState.LOST]
+    assert len(lost) >= ROUNDS * AT_ONCE
+    assert len(refused) >= ROUNDS * AT_ONCE

@@ -94,7 +94,7 @@ def a_town(
         "PURL_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
         "PURL_HEARTBEAT_SECONDS": "1",
         "PURL_POLL_SECONDS": "0.1",
-        "PURL_MAX_RUNNING": "8",
+        "PURL_MAX_RUNNING": "16",
         **environ,
     }
     db = Database.open(database_url)
@@ -115,6 +115,16 @@ def a_town(
                 end_session(handle["pid"], grace_seconds=0)
 
 
+@dataclass(frozen=True, order=True)
+class Recovery:
+    """How long it took until something was acknowledged again that needs what was killed."""
+
+    seconds: float
+    kind: str
+    at: float
+    job: str = ""  # of a worker
+
+
 @dataclass
 class Killing:
     """Kills one thing of the town after another, and notes when: what the kind is, and of workers whose."""
@@ -123,6 +133,7 @@ class Killing:
     kills: int
     seed: int = 0
     done: list[tuple[str, str, float]] = field(default_factory=list)
+    _dead: set[int] = field(default_factory=set)  # workers: one that nobody has missed yet can't be killed again
 
     def run(self) -> None:
         chance = random.Random(self.seed)
@@ -134,10 +145,11 @@ class Killing:
     def _kill(self, kind: str, chance: random.Random) -> None:
         whose = ""
         if kind == "worker":
-            live = self.town.live()
+            live = [(pid, job_id) for pid, job_id in self.town.live() if pid not in self._dead]
             if not live:
                 return
             pid, whose = chance.choice(live)
+            self._dead.add(pid)
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -152,25 +164,23 @@ class Killing:
             self.town.house.kill(chance.choice([name for name in self.town.names if name.startswith(kind)]))
         self.done.append((kind, whose, time.monotonic()))
 
-    def recoveries(self) -> list[float]:
-        """From each kill to the first thing that was acknowledged of what needs the killed one."""
-        ops, found = self.town.ops(), []
-        for kind, whose, at in self.done:
+    def recoveries(self) -> list[Recovery]:
+        """From each kill on, the slowest last. A job that is killed again meanwhile has one recovery, from the last."""
+        ops = self.town.ops()
+        found: dict[tuple[str, int], Recovery] = {}
+        for number, (kind, whose, at) in enumerate(self.done):
             after = [op for op in ops if op.sent > at]
+            of_this = kind, number
             if kind == "worker":
                 # Its job has another attempt, or its last word had arrived before.
                 before = max((op.attempt for op in ops if op.job == whose and op.ended <= at), default=0)
-                mine = [op.ended - at for op in after if op.job == whose and op.attempt > before]
-                if not mine:
-                    continue
-                found.append(min(mine))
+                after = [op for op in after if op.job == whose and op.attempt > before]
+                of_this = whose, before
             elif kind == "dispatcher":
-                begun = [op.ended - at for op in after if op.what == "brief"]
-                if begun:
-                    found.append(min(begun))
-            elif after:
-                found.append(min(op.ended for op in after) - at)
-        return sorted(found)
+                after = [op for op in after if op.what == "brief"]
+            if after:
+                found[of_this] = Recovery(min(op.ended for op in after) - at, kind, at, whose)
+        return sorted(found.values())
 
 
 def background(run: Any) -> threading.Thread:
