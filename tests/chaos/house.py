@@ -168,7 +168,7 @@ def wait_for_port(url: str, seconds: float = 60.0) -> None:
     import httpx
 
     deadline = time.monotonic() + seconds
-    with closing(httpx.Client(base_url=url, trust_env=False, timeout=seconds)) as http:
+    with closing(httpx.Client(base_url=url, trust_env=False, verify=False, timeout=seconds)) as http:
         while time.monotonic() < deadline:
             with suppress(httpx.TransportError):
                 if http.get("/readyz").status_code == 200:

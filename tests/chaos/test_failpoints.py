@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ SETTINGS = {
     "PURL_CLEAN_SECONDS": "3600",
 }
 # Who has claimed an attempt and not started it in so long has died in between.
-START_MS = 1500
+START_MS = 1000
 CLEANING = {
     "PURL_CLEAN_SECONDS": "0.1",
     "PURL_CLEAN_GRACE_SECONDS": "0.001",
@@ -81,15 +82,16 @@ class Life:
     def launches(self) -> Path:
         return self.folder / "launches"
 
-    def newest(self, job_id: str) -> Worker | None:
+    def newest(self, job_id: str, played: int) -> Worker | None:
         """So many deaths would make the job wait ever longer, for leases and in between: that has tests of its own."""
         found = alone.launched(self.launches, job_id)
         with self.db.write() as session:
-            session.execute(update(Job).where(Job.id == job_id).values(not_before=0, fruitless=0))
+            waits = Job.id == job_id, (Job.not_before > 0) | (Job.fruitless > 0)
+            session.execute(update(Job).where(*waits).values(not_before=0, fruitless=0))
             of_this = Attempt.job_id == job_id, Attempt.number > (found[0] if found else 0)
-            never_started = *of_this, Attempt.created_at < clock(session) - START_MS
+            never_started = *of_this, Attempt.created_at < clock(session) - START_MS, Attempt.lease_until > 0
             session.execute(update(Attempt).where(*never_started).values(lease_until=0))
-        return Worker(self.url, self.history, found[1], found[0]) if found else None
+        return Worker(self.url, self.history, found[1], found[0]) if found and found[0] > played else None
 
     def dies(self, worker: Worker) -> None:
         (self.launches / f"{worker.job}-a{worker.number}.dead").touch()
@@ -117,7 +119,7 @@ class Life:
         self.dies(worker)
 
     def _ends(self, job_id: str) -> None:
-        until_done(lambda: self.newest(job_id), self._plays_to_the_end)
+        until_done(partial(self.newest, job_id), self._plays_to_the_end)
         self.client.wait_for(job_id, "succeeded")
 
     def _ends_well(self) -> None:
@@ -142,7 +144,7 @@ class Life:
             worker.save()
             self.dies(worker)
 
-        until_done(lambda: self.newest(job_id), play)
+        until_done(partial(self.newest, job_id), play)
         self._ends(job_id)
 
     def _is_paused(self) -> None:
@@ -160,7 +162,7 @@ class Life:
                 pass
             worker.finish(Finish(outcome=outcome))
 
-        until_done(lambda: self.newest(job_id), play)
+        until_done(partial(self.newest, job_id), play)
 
     def _drains(self) -> None:
         """SIGTERM, again and again until one drain has got to its end."""
@@ -176,7 +178,7 @@ class Life:
             self.dies(worker)
             wait_until("the service has gone and come back", lambda: self.house.deaths() > before)
 
-        until_done(lambda: self.newest(job_id), play)
+        until_done(partial(self.newest, job_id), play)
         self._ends(job_id)
 
     def _is_deleted(self) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import random
 import threading
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import pytest
+
 from tests import postgres
+from tests.acceptance.running import LONGER_JOB, serving
+from tests.chaos.calls import Client, file_of
+from tests.chaos.history import History, read, violations
 from tests.chaos.scale import is_long, tell, times
 from tests.chaos.town import a_town, background
 from tests.faults import Fault, FaultProxy, fault_proxy
@@ -22,47 +29,80 @@ FAULT_SECONDS = 0.2
 FAULTS = tuple(fault for fault in get_args(Fault) if fault != "hang")
 
 
-def trouble(proxy: FaultProxy, over: threading.Event) -> None:
-    chance = random.Random(0)
-    while not over.wait(FAULT_SECONDS):
-        # Never two at a time: faults that pile up would fail every request for ever.
-        if proxy.waiting:
-            continue
-        proxy.plan(chance.choice(["PUT", "HEAD", "GET"]), chance.choice(FAULTS))
+@dataclass
+class World:
+    """A database that dies and a store that fails, and what a service must be told to use them."""
 
+    server: postgres.Server
+    proxy: FaultProxy
+    database_url: str
+    environ: dict[str, str]
+    deaths: int = 0
 
-def test_jobs_end_and_their_artifacts_match(tmp_path: Path) -> None:
-    over, deaths = threading.Event(), 0
-    with ExitStack() as stack:
-        server = stack.enter_context(postgres.running_server())
-        with closing(postgres.Databases(server.url)) as databases:
-            url = databases.create()
-        (tmp_path / "s3").mkdir()
-        s3 = stack.enter_context(s3_server(tmp_path / "s3"))
-        bucket = s3.make_bucket("hostile")
-        proxy = stack.enter_context(fault_proxy(s3.url))
-        environ = {**s3.environ(), "AWS_ENDPOINT_URL_S3": proxy.url, "PURL_ARTIFACTS": f"s3://{bucket}/some/where"}
-        town = stack.enter_context(a_town(tmp_path / "town", url, server=server, **environ))
-
-        def kill_the_database() -> None:
-            nonlocal deaths
-            while not over.wait(DEATH_SECONDS):
-                server.kill()
-                server.start()
-                deaths += 1
-
-        threads = [background(kill_the_database), background(lambda: trouble(proxy, over))]
+    @contextmanager
+    def hostile(self) -> Iterator[None]:
+        over = threading.Event()
+        threads = [background(lambda: self._kill(over)), background(lambda: self._trouble(over))]
         try:
-            jobs = [town.client.submit(f"job {number}") for number in range(JOBS)]
-            ended = [town.client.wait_for(job_id, "succeeded", "failed", seconds=600) for job_id in jobs]
+            yield
         finally:
             over.set()
             for thread in threads:
                 thread.join()
-        proxy.forget()
+            self.proxy.forget()
+
+    def _kill(self, over: threading.Event) -> None:
+        while not over.wait(DEATH_SECONDS):
+            self.server.kill()
+            self.server.start()
+            self.deaths += 1
+
+    def _trouble(self, over: threading.Event) -> None:
+        chance = random.Random(0)
+        while not over.wait(FAULT_SECONDS):
+            # Never two at a time: faults that pile up would fail every request for ever.
+            if not self.proxy.waiting:
+                self.proxy.plan(chance.choice(["PUT", "HEAD", "GET"]), chance.choice(FAULTS))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    (tmp_path / "s3").mkdir()
+    with postgres.running_server() as server, s3_server(tmp_path / "s3") as s3, fault_proxy(s3.url) as proxy:
+        with closing(postgres.Databases(server.url)) as databases:
+            url = databases.create()
+        bucket = s3.make_bucket("hostile")
+        environ = {**s3.environ(), "AWS_ENDPOINT_URL_S3": proxy.url, "PURL_ARTIFACTS": f"s3://{bucket}/some/where"}
+        yield World(server, proxy, url, environ)
+
+
+def test_jobs_end_and_their_artifacts_match(world: World, tmp_path: Path) -> None:
+    with a_town(tmp_path / "town", world.database_url, server=world.server, **world.environ) as town:
+        with world.hostile():
+            jobs = [town.client.submit(f"job {number}") for number in range(JOBS)]
+            ended = [town.client.wait_for(job_id, "succeeded", "failed", seconds=600) for job_id in jobs]
         found = town.violations()
 
-    tell(f"{JOBS} jobs, {deaths} deaths of PostgreSQL, {len(proxy.requests)} requests to S3")
+    tell(f"{JOBS} jobs, {world.deaths} deaths of PostgreSQL, {len(world.proxy.requests)} requests to S3")
     assert found == []
     assert {job["state"] for job in ended} == {"succeeded"}
-    assert deaths > 0
+    assert world.deaths > 0
+
+
+@pytest.mark.long
+@pytest.mark.acceptance
+def test_a_real_search_and_race_end_and_their_files_match(world: World, tmp_path: Path) -> None:
+    """Ray, RLlib and all: the same for one job as users have it."""
+    for service in serving(tmp_path / "data", PURL_DATABASE_URL=world.database_url, **world.environ):
+        with closing(Client(service.url, History(file_of(tmp_path, "client")))) as client:
+            with world.hostile():
+                job_id = client.submit("a real one", **LONGER_JOB)
+                ended = client.wait_for(job_id, "succeeded", "failed", seconds=900)
+            finals = {job_id: client.final(job_id)}
+
+    tell(
+        f"{world.deaths} deaths of PostgreSQL, {len(world.proxy.requests)} requests to S3, attempts {ended['attempts']}"
+    )
+    assert violations(read(tmp_path / "history"), finals) == []
+    assert ended["state"] == "succeeded", ended["error"]
+    assert world.deaths > 0
