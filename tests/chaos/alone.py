@@ -22,6 +22,9 @@ from services.settings import Settings
 from services.stopping import Stop
 from tests.chaos.failpoints import Failpoints, arm
 
+# Who has had the last word is left alone for so long: the time in which a job can be deleted that has processes still.
+LINGER_SECONDS = 2.0
+
 
 @dataclass
 class PaperLauncher:
@@ -87,6 +90,6 @@ def serve(environ: Mapping[str, str], listening: socket.socket, points: Path, la
         server = make_server(create_app(db, settings, store, launcher))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        Dispatcher(db, settings, launcher, store, linger_seconds=0.2).run(stop)
+        Dispatcher(db, settings, launcher, store, linger_seconds=LINGER_SECONDS).run(stop)
         server.should_exit = True
         thread.join()

@@ -18,7 +18,8 @@ from tests.chaos.history import Final, History, Op
 
 LEAST: dict[str, Any] = {"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}}
 DEADLINE_SECONDS = 240.0
-PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.5
+# Whoever is told to ask again later does so later than one who got no answer at all.
+PAUSE_SECONDS, REFUSED_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.2, 0.5
 LOOK_SECONDS = 0.1
 
 
@@ -48,6 +49,7 @@ class Calls:
                 if answer.status_code < 500 and code not in ("idempotency_in_flight", "too_many_requests"):
                     return answer, sent
                 self.refused.append(code)
+                pause = max(pause, REFUSED_SECONDS)
             except httpx.TransportError as error:
                 code = str(error)
             assert time.monotonic() < deadline, f"{method} {path}: for {DEADLINE_SECONDS:g} s no answer but {code}"
@@ -193,14 +195,18 @@ class Worker(Calls):
         return self._ask("PUT", path, content=data, headers={"Repr-Digest": f"sha-256=:{digest}:"})
 
     def _fetched(self, href: str) -> bytes:
-        return self.call("GET", href)[0].content
+        return self._heard("GET", href)[0].content
 
     def _ask(self, method: str, path: str, **kwargs: Any) -> tuple[dict[str, Any], float]:
-        answer, sent = self.call(method, self.path + path, **kwargs)
+        answer, sent = self._heard(method, self.path + path, **kwargs)
+        return (answer.json() if answer.content else {}), sent
+
+    def _heard(self, method: str, path: str, **kwargs: Any) -> tuple[httpx.Response, float]:
+        answer, sent = self.call(method, path, **kwargs)
         if answer.status_code in (401, 409):
             raise Superseded(answer.text)
         assert answer.is_success, answer.text
-        return (answer.json() if answer.content else {}), sent
+        return answer, sent
 
 
 def until_done(newest: Callable[[int], Worker | None], play: Callable[[Worker], None]) -> None:

@@ -29,8 +29,14 @@ S3_CALLS = ("put", "head", "get", "delete", "list")
 
 # A transaction belongs to whoever opened it, and the sync of a folder to whoever needs it.
 PASSED_OVER = ("services.database", "services.artifacts.local._sync_folder")
-# Fakes of the tests; and what is done with the service stopped and has tests of its own: setting up, backups.
-NOT_OURS = ("services.testing", "services.database", "services.backup", "services.artifacts.bucket")
+# Fakes of the tests; and what operators do beside the service and has tests of its own: setting up, backups, keys.
+NOT_OURS = (
+    "services.testing",
+    "services.database",
+    "services.backup",
+    "services.artifacts.bucket",
+    "services.key_commands",
+)
 
 Primitive = Literal["commit", "fsync", "rename", "S3"]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -39,6 +38,7 @@ class Model:
     number: int = 0  # of its latest attempt
     heard: bool = False  # whether that has reported
     saved: bytes = b""
+    saves: int = 0
     notes: int = 0
     alike: int = 0  # failures at the same place
     resumed: bool = False
@@ -161,53 +161,54 @@ class Api(RuleBasedStateMachine):
         assert claimed.number == job.number
         job.worker = HttpWorker(self.service.url, claimed.attempt_id, claimed.token)
 
-    @precondition(lambda self: self._live())
     @rule(data=st.data())
     def lose(self, data: st.DataObject) -> None:
-        job = self.jobs[data.draw(st.sampled_from(self._live()))]
-        assert job.worker is not None
+        _, job, worker = self._working(data)
         with self.service.db.write() as session:
-            attempt = session.get_one(Attempt, job.worker.attempt_id)
+            attempt = session.get_one(Attempt, worker.attempt_id)
             session.execute(update(Job).where(Job.id == attempt.job_id).values(fruitless=0))
             attempts.rescue(session, attempt, reason="it was killed")
         job.end_attempt("queued")
 
     # ---- what workers do
 
-    @precondition(lambda self: self._live())
-    @rule(data=st.data(), what=st.sampled_from(["beat", "say", "save", "log"]))
-    def work(self, data: st.DataObject, what: str) -> None:
-        job = self.jobs[data.draw(st.sampled_from(self._live()))]
-        worker = job.worker
-        assert worker is not None
-        answer: httpx.Response
-        if what == "beat":
-            answer = worker.beat()
-            assert answer.json()["command"] == (job.requested or "continue")
-        elif what == "say":
-            answer = worker.say(an_episode(job.notes), first_seq=(said := worker._said))
-            # Its answer might have been lost: said again it counts once.
-            assert worker.say(an_episode(job.notes), first_seq=said).status_code == 204
-            job.notes += 1
-        elif what == "save":
-            for more in range(2):  # the later one is what counts
-                job.saved = f"{job.number} {more}".encode()
-                answer = worker.save("search", job.saved)
-                path = f"/attempts/{worker.attempt_id}/saved/search"
-                assert worker.call("GET", path).content == job.saved
-        else:
-            answer = worker.call("POST", "/log", params={"start": 0}, content=b"a line\n")
-        assert answer.is_success, answer.text
+    @rule(data=st.data())
+    def beat(self, data: st.DataObject) -> None:
+        _, job, worker = self._working(data)
+        answer = worker.beat()
+        assert (answer.status_code, answer.json()["command"]) == (200, job.requested or "continue")
         self._heard(job)
 
-    @precondition(lambda self: self._live())
+    @rule(data=st.data())
+    def say(self, data: st.DataObject) -> None:
+        """Its answer might have been lost: said again it counts once."""
+        _, job, worker = self._working(data)
+        said = worker._said
+        for _ in range(2):
+            assert worker.say(an_episode(job.notes), first_seq=said).status_code == 204
+        job.notes += 1
+        self._heard(job)
+
+    @rule(data=st.data())
+    def save(self, data: st.DataObject) -> None:
+        """What is saved later counts, whatever this attempt or one before it had saved under that name."""
+        _, job, worker = self._working(data)
+        job.saves += 1
+        job.saved = f"by attempt {job.number}, {job.saves}".encode()
+        assert worker.save("search", job.saved).is_success
+        assert worker.call("GET", "/saved/search").content == job.saved
+        self._heard(job)
+
+    @rule(data=st.data())
+    def log(self, data: st.DataObject) -> None:
+        _, job, worker = self._working(data)
+        assert worker.call("POST", "/log", params={"start": 0}, content=b"a line\n").is_success
+        self._heard(job)
+
     @rule(data=st.data(), outcome=st.sampled_from(list(Outcome)), retryable=st.booleans(), twice=st.booleans())
     def finish(self, data: st.DataObject, outcome: Outcome, retryable: bool, twice: bool) -> None:
         """Rather of one that was asked to stop: that is where two wills meet."""
-        asked = [job_id for job_id in self._live() if self.jobs[job_id].requested]
-        job = self.jobs[data.draw(st.sampled_from(asked or self._live()))]
-        worker = job.worker
-        assert worker is not None
+        _, job, worker = self._working(data, rather=lambda job: job.requested is not None)
         if outcome is Outcome.SUCCEEDED:
             answer = worker.succeed()
             self._heard(job)
@@ -236,18 +237,15 @@ class Api(RuleBasedStateMachine):
             again = worker.call("POST", "/finish", content=answer.request.content, headers=JSON)
             assert (again.status_code, again.json()) == (200, answer.json())
 
-    @precondition(lambda self: self._live())
     @rule(data=st.data(), succeeds=st.booleans())
     def cancel_meets_a_last_word(self, data: st.DataObject, succeeds: bool) -> None:
         """Accepted first, it is what becomes of the job, whatever its attempt says then."""
-        job_id = data.draw(st.sampled_from(self._live()))
-        job = self.jobs[job_id]
-        assert job.worker is not None
-        assert job.worker.beat().is_success
+        job_id, job, worker = self._working(data)
+        assert worker.beat().is_success
         self._heard(job)
         assert self.service.http.post(f"/jobs/{job_id}/cancel").status_code == 202
         job.requested = "cancel"
-        answer = job.worker.succeed() if succeeds else job.worker.finish(Finish(outcome=Outcome.PAUSED))
+        answer = worker.succeed() if succeeds else worker.finish(Finish(outcome=Outcome.PAUSED))
         job.end_attempt("queued")
         assert (answer.status_code, answer.json()["job_state"]) == (200, "cancelled"), answer.text
 
@@ -297,6 +295,19 @@ class Api(RuleBasedStateMachine):
     def _pick(self, data: st.DataObject) -> tuple[str, Model]:
         job_id = data.draw(st.sampled_from(sorted(self.jobs)))
         return job_id, self.jobs[job_id]
+
+    def _working(
+        self, data: st.DataObject, rather: Callable[[Model], bool] = lambda _: True
+    ) -> tuple[str, Model, HttpWorker]:
+        """A job with a live attempt, made if there is none: or most of what is drawn would find nothing to do."""
+        if not self._live():
+            self.submit(priority=0, key=None)
+            self.claim()
+        live = self._live()
+        job_id = data.draw(st.sampled_from([job_id for job_id in live if rather(self.jobs[job_id])] or live))
+        job = self.jobs[job_id]
+        assert job.worker is not None
+        return job_id, job, job.worker
 
     def _live(self) -> list[str]:
         return sorted(job_id for job_id, job in self.jobs.items() if job.worker is not None)

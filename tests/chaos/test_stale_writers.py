@@ -24,6 +24,7 @@ from tests.chaos.scale import tell, times
 from tests.waiting import wait_until
 
 AT_ONCE = 3
+PAUSE_SECONDS = 0.05  # between writes, so that many writers share the machine
 ROUNDS = times(34, short=1)  # of so many stops, on each database
 SETTINGS = {
     "PURL_LEASE_SECONDS": "2",
@@ -42,6 +43,7 @@ def write_until_refused(url: str, history: Path, env: dict[str, str], number: in
                 worker.beat()
                 worker.save()
                 worker.say(2)
+                time.sleep(PAUSE_SECONDS)
         except Superseded:
             for write in (worker.beat, worker.save, lambda: worker.say(1), lambda: worker.log(b"x"), worker.succeed):
                 with suppress(Superseded):
