@@ -51,7 +51,7 @@ class Doors:
         return Someone(http=self.client(Authorization=f"Bearer {key}"), key=key, tenant=tenant)
 
     def client(self, **headers: str) -> httpx.Client:
-        client = httpx.Client(base_url=self.service.url, headers=headers, timeout=30, trust_env=False)
+        client = httpx.Client(base_url=self.service.url, headers=headers, timeout=30, trust_env=False, verify=False)
         self._clients.append(client)
         return client
 
