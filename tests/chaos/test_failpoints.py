@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -79,6 +79,7 @@ class Life:
     history: History
     db: Database
     points: Failpoints
+    seconds: dict[str, int] = field(default_factory=dict)
 
     @property
     def launches(self) -> Path:
@@ -109,7 +110,9 @@ class Life:
             self._sweep,
             self._dry_run,
         ):
+            began = time.monotonic()
             part()
+            self.seconds[part.__name__] = round(time.monotonic() - began)
 
     def _plays_to_the_end(self, worker: Worker) -> None:
         worker.beat()
@@ -305,4 +308,5 @@ def test_a_failure_at_any_point_breaks_no_promise(
 
     seconds = time.monotonic() - began
     tell(f"{database}, {store}, {action}: {2 * len(all_of_them)} points, {seconds:.0f} s, missed: {points.waiting()}")
+    tell(f"seconds of its parts: {life.seconds}")
     assert points.waiting() == []
