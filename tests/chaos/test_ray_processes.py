@@ -1,6 +1,6 @@
 """Ray's own processes and the service's are killed under real searches: every job ends from its saved state.
 
-The short form is in `tests/acceptance/test_it_survives.py`: one of each kind, one after the other.
+The short form is in `tests/acceptance/test_it_survives.py`: one kill each, those of Ray itself in `make test-long`.
 """
 
 from __future__ import annotations
