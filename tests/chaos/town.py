@@ -28,7 +28,7 @@ from tests.chaos.history import Final, History, Op, read, violations
 from tests.chaos.house import House, listen, wait_for_port
 
 WORKER = "tests.chaos.worker"
-LEASE_SECONDS = 10.0
+LEASE_SECONDS = 15.0
 
 
 @dataclass
@@ -94,7 +94,7 @@ def a_town(
         "PURL_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
         "PURL_HEARTBEAT_SECONDS": "1",
         "PURL_POLL_SECONDS": "0.1",
-        "PURL_MAX_RUNNING": "16",
+        "PURL_MAX_RUNNING": "8",
         **environ,
     }
     db = Database.open(database_url)

@@ -103,7 +103,7 @@ class Attempt:
             if sent - self._renewed_at > self._lease * 2 / 3:
                 sys.exit("no contact for two thirds of the lease")
             try:
-                connection = http.client.HTTPConnection(*self._address, timeout=max(1.0, self._lease / 6))
+                connection = http.client.HTTPConnection(*self._address, timeout=self._lease / 3)
                 try:
                     connection.request(method, path, body=body, headers={**self._headers, **(more or {})})
                     answer = connection.getresponse()
