@@ -270,7 +270,8 @@ def a_life(folder: Path, environ: dict[str, str], points: Failpoints, store: Sto
 
 def cleaned(points: Failpoints) -> bool:
     """Whether the cleaning has come to all its points. The others have been passed by now, or never will be."""
-    return not any("cleaning" in point or "remove_unnamed" in point for point in points.waiting())
+    its_own = "cleaning", "remove_unnamed", "S3Store.remove", "S3Store.listing"
+    return not any(name in point for point in points.waiting() for name in its_own)
 
 
 def stored(store: Store, db: Database) -> list[str]:
