@@ -97,9 +97,7 @@ def _launch(parts: Parts, spec: JobSpec) -> tuple[str, Path, Handle]:
         "PURL_URL": str(settings.public_url),
         "PURL_CHECK": check_id,
         "PURL_TOKEN": token,
-        "PURL_DATASETS_DIR": str(settings.datasets_dir),
-        "PURL_DOWNLOAD": "1" if settings.download else "",
-        "PURL_RAY_ADDRESS": settings.ray_address,
+        **settings.of_workers,
         # A checker whose API was killed has nobody to end it.
         "PURL_CHECK_SECONDS": f"{settings.check_seconds:g}",
     }

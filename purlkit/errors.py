@@ -138,6 +138,20 @@ class NotEnoughResources(PurlError):
     code = "not_enough_resources"
 
 
+class NodesDidNotCome(PurlError):
+    """The cluster may grow, was asked for a node, and has not brought one for too long."""
+
+    code = "nodes_did_not_come"
+    retryable = True
+
+    def __init__(self, need: str, seconds: float) -> None:
+        super().__init__(
+            f"the cluster has not brought a node with {need} within {seconds:g} s",
+            at="/resources",
+            remedy="look at its autoscaler and your quota, at PURL_RAY_GROWS_TO, or raise PURL_GROW_SECONDS",
+        )
+
+
 class RayUnreachable(PurlError):
     """The Ray cluster does not answer, or Ray does not start, within its time."""
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from purlkit import growth
 from services import secret_files
 from services.errors import BadSetting
 
@@ -44,6 +45,8 @@ class Settings:
     ray_address: str = ""  # empty: a Ray of its own for each job; http://…: attempts run there, by Ray Jobs
     ray_code: str = "upload"  # how the workers' code reaches that cluster: with each job, or with its image
     ray_driver_cpus: float = 0.0  # what the driver of an attempt reserves there; 0: it runs on the head
+    ray_grows_to: str = ""  # nodes that its autoscaler may bring, as 8x4,4x8+1: 8 of 4 CPUs, 4 of 8 CPUs and a GPU
+    grow_seconds: float = 1800.0  # what an attempt waits for a node that the cluster has yet to bring
     lease_seconds: float = 60.0  # an attempt that is silent for so long is given up
     heartbeat_seconds: float = 10.0
     stall_seconds: float = 300.0  # no step and no batch for so long ends an attempt that still beats
@@ -76,6 +79,17 @@ class Settings:
     def datasets_dir(self) -> Path:
         return self.data_dir / "datasets"
 
+    @property
+    def of_workers(self) -> dict[str, str]:
+        """What attempts and checks are told of these settings."""
+        return {
+            "PURL_DATASETS_DIR": str(self.datasets_dir),
+            "PURL_DOWNLOAD": "1" if self.download else "",
+            "PURL_RAY_ADDRESS": self.ray_address,
+            "PURL_RAY_GROWS_TO": self.ray_grows_to,
+            "PURL_GROW_SECONDS": f"{self.grow_seconds:g}",
+        }
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Raises BadSetting with the variable's name and the remedy."""
@@ -93,6 +107,8 @@ class Settings:
             ray_address=read("PURL_RAY_ADDRESS", cls.ray_address, _ray_address),
             ray_code=read("PURL_RAY_CODE", cls.ray_code, _one_of("upload", "image")),
             ray_driver_cpus=read("PURL_RAY_DRIVER_CPUS", cls.ray_driver_cpus, _some),
+            ray_grows_to=read("PURL_RAY_GROWS_TO", cls.ray_grows_to, _groups),
+            grow_seconds=read("PURL_GROW_SECONDS", cls.grow_seconds, _seconds),
             lease_seconds=read("PURL_LEASE_SECONDS", cls.lease_seconds, _seconds),
             heartbeat_seconds=read("PURL_HEARTBEAT_SECONDS", cls.heartbeat_seconds, _seconds),
             stall_seconds=read("PURL_STALL_SECONDS", cls.stall_seconds, _seconds),
@@ -260,6 +276,11 @@ def _ray_address(text: str) -> str:
         return _http_url(text) or ""
     except ValueError:
         raise ValueError("use http://head:8265 for Ray Jobs, or host:port of a cluster that has this machine") from None
+
+
+def _groups(text: str) -> str:
+    growth.parse(text)
+    return text
 
 
 def _http_url(text: str) -> str | None:

@@ -63,7 +63,5 @@ class Starter:
             "PURL_URL": self._settings.public_url or "",
             "PURL_ATTEMPT": claim.attempt_id,
             "PURL_TOKEN": claim.token,
-            "PURL_DATASETS_DIR": str(self._settings.datasets_dir),
-            "PURL_RAY_ADDRESS": self._settings.ray_address,
-            "PURL_DOWNLOAD": "1" if self._settings.download else "",
+            **self._settings.of_workers,
         }

@@ -27,6 +27,7 @@ TORCH_FREE = {
     "purlkit.spec",
     "purlkit.results",
     "purlkit.errors",
+    "purlkit.growth",
     "purlkit.header",
     "purlkit.processes",
     "purlkit.published",

@@ -130,6 +130,7 @@ NEVER_ANSWERED = {
     "environment_failed",
     "verification_failed",
     "ray_unreachable",
+    "nodes_did_not_come",
     "out_of_memory",
     "disk_full",
     "diverged",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from purlkit.results import AttemptBrief, Episode, Phase, Progress
 from purlkit.spec import JobSpec
+from workers.capacity import AS_IT_IS, Growth
 from workers.link import Link
 
 log = logging.getLogger("purl.attempt")
@@ -33,6 +34,7 @@ class Attempt:
     scratch: Path
     ray_address: str
     download: bool = False  # whether it may fetch public data and weights
+    grows: Growth = AS_IT_IS  # what the cluster may have beyond what it has
     _searching_since: float | None = field(default=None, init=False)
     _stands: Progress = field(default=Progress(fraction=0.0, phase=Phase.CHECKING), init=False)
     _waits_for: str | None = field(default=None, init=False)
@@ -44,7 +46,12 @@ class Attempt:
 
     @property
     def device(self) -> str:
-        return "cuda" if self.spec.resources.gpus_per_runner > 0 else "cpu"
+        """Where the driver itself computes: on a cluster it may be on a node without a GPU, the runners on others."""
+        if self.spec.resources.gpus_per_runner == 0:
+            return "cpu"
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
     def enter(self, phase: Phase, point: int = 0) -> None:
         """`point`: which of the job's targets, where each has this phase."""

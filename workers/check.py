@@ -3,7 +3,7 @@
 PURL_URL, PURL_CHECK, PURL_TOKEN: where to report, as whom. PURL_DATASETS_DIR: the data root. PURL_DOWNLOAD: 1
 if what is missing there may be fetched. PURL_CHECK_SECONDS: for how long anybody waits for the answer.
 PURL_SCRATCH_DIR: a folder of its own, which the launcher removes after it. PURL_RAY_ADDRESS: the cluster whose size
-the job must fit; empty: this machine's.
+the job must fit; empty: this machine's. PURL_RAY_GROWS_TO: nodes that it may bring.
 """
 
 from __future__ import annotations
@@ -60,16 +60,17 @@ def _report(http: httpx.Client, brief: CheckBrief, environ: Mapping[str, str]) -
             weights.write_bytes(http.get(brief.weights_href).raise_for_status().content)
         download = environ.get("PURL_DOWNLOAD") == "1"
         report = check(brief.spec, data_root=scratch.datasets(environ), weights=weights, download=download)
-    return with_resources(report, brief.spec, environ.get("PURL_RAY_ADDRESS", ""))
+    return with_resources(report, brief.spec, environ)
 
 
-def with_resources(report: CheckReport, spec: JobSpec, ray_address: str) -> CheckReport:
+def with_resources(report: CheckReport, spec: JobSpec, environ: Mapping[str, str]) -> CheckReport:
     """The report, with what the machine or the cluster has against the job."""
     from workers import capacity, cluster
 
     cluster.quiet()
     try:
-        capacity.check(spec.resources, ray_address=ray_address, at_least=spec.resources.processes)
+        grows, address = capacity.Growth.told(environ), environ.get("PURL_RAY_ADDRESS", "")
+        capacity.check(spec.resources, ray_address=address, at_least=spec.resources.processes, grows=grows)
     except PurlError as error:
         reason = ErrorReport(code=error.code, message=str(error), at=error.at)
         return report.model_copy(update={"runnable": False, "reasons": (*report.reasons, reason)})

@@ -63,7 +63,9 @@ def prune(job: Attempt) -> Finish:
         raise Impossible(code=reason.code, message=reason.message, at=reason.at)
     # A later attempt makes do with what the cluster still has.
     at_least = spec.resources.processes if job.brief.number == 1 else 1
-    capacity.check(spec.resources, ray_address=job.ray_address, at_least=at_least, on_wait=job.link.check)
+    capacity.check(
+        spec.resources, ray_address=job.ray_address, at_least=at_least, grows=job.grows, on_wait=job.link.check
+    )
 
     job.enter(Phase.DENSE)
     splits = datasets.load(spec.data, job.datasets_dir).with_reward_images(spec.search.reward_images)
@@ -73,7 +75,7 @@ def prune(job: Attempt) -> Finish:
     reached: list[Reached] = []
     job.enter(Phase.SEARCH)
     with cluster.connected(job.ray_address, job.scratch, on_wait=job.link.check):
-        capacity.wait_for_room(spec.resources, on_wait=job.waits_for)
+        capacity.wait_for_room(spec.resources, grows=job.grows, on_wait=job.waits_for)
         common = Common(Pulse(already=job.link.counter), hold(splits, spec))
         # What others work with is in Ray's store now, and this process keeps what nobody may see.
         images, sizes, test = len(splits.train), splits.sizes, splits.test

@@ -3,6 +3,7 @@
 PURL_URL, PURL_ATTEMPT, PURL_TOKEN     where to report, as whom
 PURL_DATASETS_DIR                      the data root
 PURL_RAY_ADDRESS                       a Ray cluster; empty: a Ray of its own on this machine
+PURL_RAY_GROWS_TO, PURL_GROW_SECONDS   nodes that the cluster may bring, and how long that may take
 PURL_DOWNLOAD                          1: it may fetch public data and weights into the data root
 PURL_CODE_SHA256                       of the code that the service means; unset: any
 """
@@ -24,6 +25,7 @@ from purlkit.results import LOG, UNREACHABLE_EXIT, ErrorReport, Finish, Outcome
 from workers import cluster, scratch
 from workers.attempt import Attempt
 from workers.calls import Interrupted, Superseded, Unreachable
+from workers.capacity import Growth
 from workers.link import Link
 from workers.logship import LogShipper, keep_tail, own_output
 
@@ -54,6 +56,7 @@ def _attend(link: Link, environ: Mapping[str, str], folder: Path) -> int:
             scratch=folder,
             ray_address=environ.get("PURL_RAY_ADDRESS", ""),
             download=environ.get("PURL_DOWNLOAD") == "1",
+            grows=Growth.told(environ),
         )
         shipper.start()
         finish = _run(job, expected_code=environ.get("PURL_CODE_SHA256"))

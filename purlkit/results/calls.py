@@ -9,7 +9,8 @@ from pydantic import Field
 
 from purlkit.results.outcome import Fraction, Result
 from purlkit.results.reports import ErrorReport
-from purlkit.spec import JobSpec, Record, Sha256
+from purlkit.results.said import Said
+from purlkit.spec import JobSpec, Sha256
 
 ArtifactName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
@@ -26,7 +27,7 @@ class Phase(StrEnum):
     PUBLISH = "publish"
 
 
-class Progress(Record):
+class Progress(Said):
     fraction: Fraction
     phase: Phase
     episode: int | None = Field(None, ge=0)
@@ -37,7 +38,7 @@ class Progress(Record):
     waits_for: str | None = Field(None, max_length=500, description="why it does not move, though it runs")
 
 
-class SavedWork(Record):
+class SavedWork(Said):
     """A piece of finished work that a later attempt of the job goes on from."""
 
     sha256: Sha256
@@ -45,7 +46,7 @@ class SavedWork(Record):
     href: str
 
 
-class AttemptBrief(Record):
+class AttemptBrief(Said):
     """Answer to GET /attempts/{id}: all that a worker needs to start."""
 
     id: str
@@ -58,14 +59,14 @@ class AttemptBrief(Record):
     heartbeat_seconds: float = Field(gt=0)
 
 
-class CheckBrief(Record):
+class CheckBrief(Said):
     """Answer to GET /checks/{id}: what a dry run's checker needs."""
 
     spec: JobSpec
     weights_href: str | None
 
 
-class Heartbeat(Record):
+class Heartbeat(Said):
     phase: Phase
     counter: int = Field(ge=0, description="moved by finished steps and batches: life, not mere breath")
     progress: Progress | None = None
@@ -74,19 +75,19 @@ class Heartbeat(Record):
 Command = Literal["continue", "pause", "cancel", "drain"]
 
 
-class HeartbeatAnswer(Record):
+class HeartbeatAnswer(Said):
     lease_seconds: float = Field(gt=0)
     command: Command
 
 
-class WorkerEvent(Record):
+class WorkerEvent(Said):
     """One thing that happened. An episode event also becomes a row of the search's history."""
 
     type: Literal["phase", "episode", "rung", "candidate", "note"]
     data: dict[str, Any]
 
 
-class WorkerEvents(Record):
+class WorkerEvents(Said):
     first_seq: int = Field(ge=0)
     events: tuple[WorkerEvent, ...] = Field(strict=False, max_length=1000)
 
@@ -99,7 +100,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Finish(Record):
+class Finish(Said):
     """The last word of an attempt: one transaction on the other side."""
 
     outcome: Outcome = Field(strict=False)

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from purlkit.spec import Goal, Record, Sha256
+from purlkit.results.said import Said
+from purlkit.spec import Goal, Sha256
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -35,7 +36,7 @@ def of_target(name: str, target: float, targets: int) -> str:
 EpisodeKind = Literal["search", "greedy"]
 
 
-class Episode(Record):
+class Episode(Said):
     """One walk over the network: what was chosen, what came of it."""
 
     index: int = Field(ge=0, description="runs on over the stages and the targets")
@@ -59,7 +60,7 @@ class Episode(Record):
     rerun: bool = Field(False, description="played again because an earlier try was lost")
 
 
-class Layer(Record):
+class Layer(Said):
     """One prunable layer as the network has it."""
 
     name: str
@@ -78,7 +79,7 @@ class LayerReport(Layer):
     multiply_adds_kept: int | None = Field(None, ge=0, description="those with weights that are kept")
 
 
-class Cost(Record):
+class Cost(Said):
     """What pruning saves on paper: no hardware is faster for single zeros. All numbers are of one image."""
 
     parameters: int = Field(ge=1, description="of the dense network: biases and norms too")
@@ -91,7 +92,7 @@ class Cost(Record):
     flops_pruned: Fraction = Field(description="share of the multiply-adds removed, as papers print it")
 
 
-class Candidate(Record):
+class Candidate(Said):
     """One pruned network of a race, at the rung where it stopped or was compared; accuracies are top-1 unless named so.
 
     With several seeds the accuracies after fine-tuning are their means. One whose fine-tuning diverged lost by that:
@@ -117,7 +118,7 @@ class Candidate(Record):
     diverged: str | None = Field(None, description="where its fine-tuning diverged, and the remedy; null: nowhere")
 
 
-class Accuracy(Record):
+class Accuracy(Said):
     """Top-1 on the test split, which no choice was made by."""
 
     dense: Fraction
@@ -125,18 +126,18 @@ class Accuracy(Record):
     fine_tuned: Fraction = Field(description="of the checkpoint, measured from its file")
 
 
-class Winner(Record):
+class Winner(Said):
     method: str
     variant: Literal["mean", "best"] | None = None
 
 
-class CheckpointRef(Record):
+class CheckpointRef(Said):
     name: str = CHECKPOINT
     sha256: Sha256
     bytes: int = Field(ge=1)
 
 
-class Headline(Record):
+class Headline(Said):
     """What came of one target sparsity. Every number of the winner was measured again from the written file."""
 
     winner: Winner
@@ -150,7 +151,7 @@ class Headline(Record):
     checkpoint: CheckpointRef
 
 
-class RaceReport(Record):
+class RaceReport(Said):
     """How the finalists of a target were compared, and what comparing cost, the winner's own full run included."""
 
     epochs: int = Field(ge=1, description="after which they were compared")
@@ -160,7 +161,7 @@ class RaceReport(Record):
     device_seconds: float = Field(ge=0)
 
 
-class MatchedReport(Record):
+class MatchedReport(Said):
     """The sceptic's control: the best naive method fine-tuned for as long as the search and its fine-tuning took."""
 
     method: str
@@ -176,7 +177,7 @@ class Point(Headline):
     matched: MatchedReport | None = None
 
 
-class Front(Record):
+class Front(Said):
     """The targets whose checkpoints no other beats in one thing without losing in the other; test accuracy."""
 
     sparsity: tuple[Fraction, ...] = Field(strict=False, description="accuracy over sparsity")

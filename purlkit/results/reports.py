@@ -5,13 +5,13 @@ from __future__ import annotations
 from pydantic import Field
 
 from purlkit.results.outcome import Layer
-from purlkit.spec import Record
+from purlkit.results.said import Said
 
 # A worker that never reached the service leaves with this code: nobody else can hear of it.
 UNREACHABLE_EXIT = 4
 
 
-class ErrorReport(Record):
+class ErrorReport(Said):
     """Why a job failed."""
 
     code: str = Field(max_length=100)
@@ -21,7 +21,7 @@ class ErrorReport(Record):
     retryable: bool = Field(False, description="whether another attempt may fare better")
 
 
-class PhaseCost(Record):
+class PhaseCost(Said):
     """What a phase will cost, by a simple estimate: see purlkit/estimate.py."""
 
     phase: str
@@ -29,7 +29,7 @@ class PhaseCost(Record):
     device_hours: float = Field(ge=0, description="by the speed of one thread of the machine that checked")
 
 
-class CheckReport(Record):
+class CheckReport(Said):
     """What `checking` found: all that can be known of a spec before any training."""
 
     runnable: bool

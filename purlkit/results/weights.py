@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from purlkit.spec import Record
+from purlkit.results.said import Said
 
 # Bins of every histogram: a thousand layers make a record of about a megabyte.
 BINS = 64
 
 
-class Spread(Record):
+class Spread(Said):
     """The weights of one layer at one time; those that are removed are not among them."""
 
     weights: int = Field(ge=0, description="how many there are, zeros that nothing removed included")
@@ -23,7 +23,7 @@ class Spread(Record):
     )
 
 
-class LayerWeights(Record):
+class LayerWeights(Said):
     """Three histograms on one set of bins: evenly spaced from `low` to `high`, the last one closed."""
 
     name: str
@@ -34,7 +34,7 @@ class LayerWeights(Record):
     fine_tuned: Spread
 
 
-class WeightsReport(Record):
+class WeightsReport(Said):
     """The weight analysis of PuRL's paper (its figure 2), of the network that ships."""
 
     method: str

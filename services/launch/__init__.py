@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from purlkit import growth
 from services.launch.local import LocalLauncher
 from services.launch.protocol import Capacity, Handle, Launcher
 from services.launch.ray_jobs import RayJobsLauncher, read_token
@@ -24,5 +25,6 @@ def launcher_for(settings: Settings, environ: Mapping[str, str]) -> Launcher:
             token=read_token(environ),
             send_code=settings.ray_code == "upload",
             driver_cpus=settings.ray_driver_cpus,
+            grows_to=growth.parse(settings.ray_grows_to),
         )
     return LocalLauncher()

@@ -9,7 +9,7 @@ import io
 import logging
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from purlkit import code
+from purlkit.growth import Group
 from purlkit.results import UNREACHABLE_EXIT
 from services.errors import BadSetting, LaunchFailed
 from services.launch.protocol import Capacity, Handle, Node
@@ -63,25 +64,33 @@ class RayJobsLauncher:
         token: str | None,
         send_code: bool = True,
         driver_cpus: float = 0.0,
+        grows_to: Sequence[Group] = (),
         timeout: httpx.Timeout = TIMEOUT,
     ) -> None:
         self._address = address
         # Ray keeps a driver that asks for nothing on the head.
         self._room: dict[str, Any] = {"entrypoint_num_cpus": driver_cpus} if driver_cpus else {}
         self._send_code = send_code
+        self._grown = Capacity(
+            cpus=sum(group.nodes * group.cpus for group in grows_to),
+            gpus=sum(group.nodes * group.gpus for group in grows_to),
+        )
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout, trust_env=False)
         self._seen: dict[str, tuple[float, bool]] = {}
         self._looked_in, self._looks = 0, 0  # in that second so many times
         self._silent_until = 0.0
-        self._capacity: Capacity | None = None
+        self._capacity: Capacity | None = self._grown if grows_to else None
 
     @property
     def place(self) -> str:
         return self._address
 
     def capacity(self) -> Capacity | None:
-        """What the nodes that are there now have in all, by Ray's state API. Who is silent has what it had."""
+        """What the nodes that are there now have in all, by Ray's state API, or what they may grow to if that is more.
+
+        Who is silent has what it had.
+        """
         if time.monotonic() < self._silent_until:
             return self._capacity
         try:
@@ -95,7 +104,9 @@ class RayJobsLauncher:
             # A head that has just begun knows of no node yet, not even of itself.
             if nodes:
                 cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-                self._capacity = Capacity(cpus=cpus, gpus=gpus, nodes=nodes)
+                self._capacity = Capacity(
+                    cpus=max(cpus, self._grown.cpus), gpus=max(gpus, self._grown.gpus), nodes=nodes
+                )
         return self._capacity
 
     def version(self) -> str:

@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.util import placement_group_table
 
-from purlkit.errors import NotEnoughResources, RayUnreachable
+from purlkit.errors import NodesDidNotCome, NotEnoughResources, RayUnreachable
 from purlkit.processes import session_members
 from purlkit.spec import Resources
 from tests.landscape import Landscape
@@ -162,6 +164,42 @@ def test_a_busy_cluster_is_waited_for_with_a_reason() -> None:
     assert "the cluster is busy" in said[0]
     assert said[-1] is None
     ray.kill(others.pop())
+
+
+def test_a_node_that_there_is_not_yet_is_asked_for_and_waited_for(on_two_nodes: Cluster) -> None:
+    """What an autoscaler does, done by hand: as soon as something waits for a GPU, a node with one joins."""
+    said: list[str | None] = []
+    wanted: list[str] = []
+    added: list[Any] = []
+
+    def on_wait(reason: str | None) -> None:
+        said.append(reason)
+        if len(said) == 1:
+            wanted.extend(group["state"] for group in placement_group_table().values())
+            added.append(on_two_nodes.add_node(num_cpus=1, num_gpus=1))
+
+    two_with_gpus = Resources(env_runners=2, cpus_per_runner=1, gpus_per_runner=1)
+    with pytest.raises(NotEnoughResources, match="there is none"):
+        capacity.wait_for_room(two_with_gpus, on_wait=on_wait)
+    grows = capacity.Growth((capacity.Node(1, 1),) * 2, seconds=120)
+    capacity.wait_for_room(two_with_gpus, grows=grows, on_wait=on_wait)
+
+    assert wanted == ["PENDING", "PENDING"], "both runners' nodes are asked for at once"
+    assert said[0] == "no node has 1 CPUs and 1 GPUs yet: waiting for the cluster to bring one"
+    assert said[-1] is None
+    wait_until("nothing is reserved any more", lambda: any(node.gpus == 1 for node in capacity.free_now()))
+    on_two_nodes.remove_node(added.pop())
+    wait_until("it has gone", lambda: all(node.gpus == 0 for node in capacity.whole_cluster()))
+
+
+@pytest.mark.usefixtures("on_two_nodes")
+def test_a_node_that_does_not_come_is_given_up_with_what_to_look_at() -> None:
+    grows = capacity.Growth((capacity.Node(1, 1),), seconds=0.0)
+
+    with pytest.raises(NodesDidNotCome, match="PURL_RAY_GROWS_TO") as problem:
+        capacity.wait_for_room(Resources(env_runners=1, gpus_per_runner=1), grows=grows, on_wait=lambda _: None)
+
+    assert problem.value.retryable
 
 
 def with_whole_cpus(algorithm: PurlDQN) -> PurlDQN:

@@ -16,6 +16,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from purlkit import growth
+from purlkit.growth import Group
 from services import metrics
 from services.database import Database
 from services.gauges import Gauges
@@ -110,6 +112,25 @@ def test_the_head_runs_no_work_and_there_are_no_gpu_nodes_until_they_are_needed(
     assert cluster["headGroupSpec"]["rayStartParams"]["num-gpus"] == "0"
     assert cluster["enableInTreeAutoscaling"] is True
     assert gpu["value"]["minReplicas"] == gpu["value"]["replicas"] == 0
+
+
+def test_the_service_is_told_how_far_the_cluster_may_grow() -> None:
+    cluster = next(document for _, document in documents() if document["kind"] == "RayCluster")["spec"]
+    (gpu,) = yaml.safe_load((DEPLOY / "kubernetes/gpu/raycluster-gpu.yaml").read_text())
+    overlay = yaml.safe_load((DEPLOY / "kubernetes/gpu/kustomization.yaml").read_text())
+    base = dict(line.split("=", 1) for line in (DEPLOY / "kubernetes/base/settings.env").read_text().split())
+    merged = dict(line.split("=", 1) for line in overlay["configMapGenerator"][0]["literals"])
+
+    def said(*groups: dict[str, Any]) -> tuple[Group, ...]:
+        limits = [group["template"]["spec"]["containers"][0]["resources"]["limits"] for group in groups]
+        counts = [group["maxReplicas"] for group in groups]
+        return tuple(
+            Group(count, int(limit["cpu"]), int(limit.get("nvidia.com/gpu", 0)))
+            for count, limit in zip(counts, limits, strict=True)
+        )
+
+    assert growth.parse(base["PURL_RAY_GROWS_TO"]) == said(*cluster["workerGroupSpecs"])
+    assert growth.parse(merged["PURL_RAY_GROWS_TO"]) == said(*cluster["workerGroupSpecs"], gpu["value"])
 
 
 def test_every_deployment_outlives_the_drain_of_a_node() -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from purlkit.errors import NotEnoughResources
 from purlkit.results import CheckReport
 from purlkit.spec import JobSpec, Resources
-from workers.capacity import Node, refuse_what_never_fits
+from workers.capacity import Growth, Node, refuse_what_never_fits
 from workers.check import with_resources
 from workers.runners import Size
 
@@ -83,7 +83,7 @@ def test_a_dry_run_says_what_the_machine_has_against_the_job() -> None:
         }
     )
 
-    report = with_resources(CheckReport(runnable=True), spec, ray_address="")
+    report = with_resources(CheckReport(runnable=True), spec, {})
 
     assert not report.runnable
     assert [(reason.code, reason.at) for reason in report.reasons] == [
@@ -104,3 +104,19 @@ def test_a_dry_run_says_what_the_machine_has_against_the_job() -> None:
 )
 def test_out_of_memory_halves_the_runners_and_doubles_their_share(size: Size, after: Size | None) -> None:
     assert size.after_out_of_memory() == after
+
+
+GROWS = {"PURL_RAY_GROWS_TO": "2x4,1x8+1", "PURL_GROW_SECONDS": "60"}
+
+
+def test_a_cluster_that_may_grow_is_measured_by_what_it_may_be() -> None:
+    """Two nodes of 4 CPUs, and one of 8 with a GPU: of the last kind there is none yet."""
+    grows = Growth.told(GROWS)
+    now = [Node(4, 0)]
+
+    assert grows == Growth((Node(4, 0), Node(4, 0), Node(8, 1)), seconds=60)
+    assert grows.at_most(now, asks(1, gpus=1)) == grows.nodes
+    assert grows.at_most([Node(64, 0)] * 4, asks(1)) == [Node(64, 0)] * 4, "more than its autoscaler would bring"
+    assert Growth.told({}).at_most(now, asks(1, gpus=1)) == now
+    with pytest.raises(NotEnoughResources, match="at most 1 a runner"):
+        refuse_what_never_fits(asks(1, gpus=2), grows.at_most(now, asks(1, gpus=2)), at_least=1, where="the cluster")
