@@ -138,11 +138,14 @@ def test_a_job_made_by_the_form_is_tried_out_paused_and_cancelled(
         expect(page.locator(".badge.paused")).to_be_visible()
         page.get_by_role("button", name="Resume").click()
         expect(page.locator(".badge.queued")).to_be_visible()
+        yet_to_come = page.get_by_text("The candidates race when the search has ended.")
+        expect(yet_to_come).to_be_visible()
         page.on("dialog", lambda dialog: dialog.accept())
         page.get_by_role("button", name="Cancel").click()
         expect(page.locator(".badge.cancelled").first).to_be_visible()
         assert service.job(job_id)["state"] == "cancelled"
         expect(page.get_by_role("button", name="Retry")).to_be_visible()
+        expect(yet_to_come).to_have_count(0)
 
 
 def test_jobs_are_found_ticked_and_compared_by_keyboard(shown: tuple[Service, Scene], browser: Browser) -> None:

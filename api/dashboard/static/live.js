@@ -62,6 +62,9 @@ function put(copy) {
     }
     before = document.getElementById(part.id);
   }
+  for (const old of main.querySelectorAll("[data-part]")) {
+    if (!fresh.querySelector(`#${CSS.escape(old.id)}`)) old.remove();
+  }
 }
 
 async function draw() {
