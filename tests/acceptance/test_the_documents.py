@@ -78,7 +78,8 @@ set -euo pipefail
 shopt -s inherit_errexit
 purl() {
     if [ "$1" != submit ]; then command purl "$@"; return; fi
-    local words=${*% --set race.budget=100000} known
+    local words="$*" known
+    words=${words% --set race.budget=100000}
     known="$KNOWN/$(echo "$words" | sha256sum | cut -d ' ' -f 1)"
     if [ ! -e "$known" ]; then
         command purl "$@" $SMALL > "$known.new" || return
