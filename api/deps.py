@@ -39,6 +39,7 @@ class Parts:
     caller: Caller = ANYBODY
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_AT_ONCE))
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)  # of GET /datasets, where workers must be asked
     jobs_json: JobsJson = field(default_factory=JobsJson)
     sweep_tables: SweepTables = field(default_factory=SweepTables)
     keys_in_flight: set[tuple[str, str]] = field(default_factory=set)  # of POSTs that have not been answered yet

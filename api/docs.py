@@ -12,11 +12,11 @@ from pydantic.json_schema import models_json_schema
 
 from api import examples
 from api.errors import MEDIA_TYPE, ProblemDocument
-from purlkit.results import CheckReport, Finish, Heartbeat, WorkerEvents
+from purlkit.results import CheckAnswer, Finish, Heartbeat, WorkerEvents
 from purlkit.spec import JobSpec, SweepSpec
 
 # Every record that api.body parses, and the shape of every refusal.
-_BODIES: list[type[BaseModel]] = [JobSpec, SweepSpec, Heartbeat, WorkerEvents, Finish, CheckReport, ProblemDocument]
+_BODIES: list[type[BaseModel]] = [JobSpec, SweepSpec, Heartbeat, WorkerEvents, Finish, CheckAnswer, ProblemDocument]
 
 TAGS = [
     {"name": "jobs", "description": "Submit a pruning job, watch it, stop it."},

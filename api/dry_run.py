@@ -40,13 +40,18 @@ async def dry_run(parts: Parts, spec: JobSpec) -> CheckView:
     spec = spec.resolve()
     report = await run_in_threadpool(_remembered, parts, spec)
     if report is None:
-        if parts.checks.locked():
-            raise Problem(
-                429, "too_many_checks", "other dry runs are going on: try again soon", headers={"Retry-After": "5"}
-            )
-        async with parts.checks:
-            report = await _check(parts, spec)
+        report = await ask(parts, spec)
     return CheckView.model_validate({**dict(report), "spec": spec, "fingerprint": spec.fingerprint})
+
+
+async def ask(parts: Parts, spec: JobSpec) -> CheckReport:
+    """What a checker says now, whatever is remembered."""
+    if parts.checks.locked():
+        raise Problem(
+            429, "too_many_checks", "other dry runs are going on: try again soon", headers={"Retry-After": "5"}
+        )
+    async with parts.checks:
+        return await _check(parts, spec)
 
 
 def _remembered(parts: Parts, spec: JobSpec) -> CheckReport | None:

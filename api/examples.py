@@ -13,6 +13,7 @@ from api.errors import FieldError, Problem, ProblemDocument
 from purlkit.recipes import recipe
 from purlkit.results import (
     AttemptBrief,
+    CheckAnswer,
     CheckBrief,
     CheckReport,
     Episode,
@@ -25,6 +26,7 @@ from purlkit.results import (
     Phase,
     Progress,
     SavedWork,
+    Sight,
     WorkerEvent,
     WorkerEvents,
 )
@@ -193,7 +195,7 @@ def _of_workers(spec: JobSpec) -> dict[str, Any]:
     return {
         "AttemptBrief": brief,
         "CheckBrief": CheckBrief(spec=spec, weights_href=None),
-        "CheckReport": _CHECK,
+        "CheckAnswer": CheckAnswer(**dict(_CHECK), datasets=(Sight(name="digits"), Sight(name="har", reason="…"))),
         "Heartbeat": Heartbeat(phase=Phase.SEARCH, counter=1200, progress=_PROGRESS),
         "HeartbeatAnswer": HeartbeatAnswer(lease_seconds=60.0, command="continue"),
         "WorkerEvents": WorkerEvents(

@@ -27,11 +27,13 @@ from purlkit.zoo import catalog, datasets, models, pretrained
 _COPIES_OF_WEIGHTS = 4
 
 
-def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: bool = False) -> CheckReport:
+def check(
+    spec: JobSpec, *, data_root: str | Path, weights: Path | None, download: bool = False, patient: bool = True
+) -> CheckReport:
     """Builds the model, reads data and weights, and compares them with what the spec asks for.
 
     `weights` is the file of the upload that the spec names. Layers and range are told also when data or weights are
-    missing. `download` lets it fetch what is missing and public.
+    missing. `download` lets it fetch what is missing and public. `patient`: a store that is silent is asked again.
     """
     reasons: list[PurlError] = []
     try:
@@ -57,7 +59,7 @@ def check(spec: JobSpec, *, data_root: Path, weights: Path | None, download: boo
         reasons.append(error)
     splits = None
     try:
-        splits = datasets.load(spec.data, data_root, download=download)
+        splits = datasets.load(spec.data, data_root, download=download, patient=patient)
         splits.require(reward_images=spec.search.reward_images, subset=spec.search.retrain.images)
         splits.require(batch_norm=spec.fine_tune.batch_norm_images or 0)
         for training in spec.trainings.values():
@@ -144,7 +146,7 @@ def _mismatch() -> ShapeMismatch:
 
 
 def _reasons_against_weights(
-    spec: JobSpec, model: nn.Module, file: Path | None, data_root: Path, *, download: bool
+    spec: JobSpec, model: nn.Module, file: Path | None, data_root: str | Path, *, download: bool
 ) -> list[PurlError]:
     try:
         if isinstance(spec.model.weights, Uploaded):

@@ -96,6 +96,26 @@ class MissingData(PurlError):
     code = "missing_data"
 
 
+class DataUnreachable(PurlError):
+    """The store of the data sets does not answer, or breaks off, for too long."""
+
+    code = "data_unreachable"
+    retryable = True
+
+
+class CacheTooSmall(PurlError):
+    """A node's cache has no room for a file of the data set beside those that are in use."""
+
+    code = "cache_too_small"
+
+    def __init__(self, *, needed: int, most: int) -> None:
+        super().__init__(
+            f"a file of {needed} bytes finds no room in the node's cache of {most}",
+            at="/dataset",
+            remedy="raise PURL_DATASETS_CACHE_BYTES where the workers run",
+        )
+
+
 class MissingPackage(PurlError):
     """What the model is built with is an optional part that is not installed."""
 

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from purlkit.results import CheckReport
+from purlkit.results import CheckAnswer, CheckReport, Sight
 from purlkit.spec import JobSpec
 from services import weights
 from services.database import clock
@@ -49,7 +49,7 @@ def authenticate(session: Session, check_id: str, token: str) -> Check:
     return check
 
 
-def record(session: Session, check_id: str, report: CheckReport) -> None:
+def record(session: Session, check_id: str, report: CheckAnswer) -> None:
     """The worker's answer. Earlier ones to the same question go once nobody can be waiting for them."""
     check = session.get(Check, check_id)
     if check is None:
@@ -87,3 +87,14 @@ def cached(session: Session, fingerprint: str) -> CheckReport | None:
     if not report.layers and not reasons:
         return None
     return report.model_copy(update={"reasons": reasons, "runnable": not reasons})
+
+
+def sights(session: Session, *, within_seconds: float) -> list[Sight] | None:
+    """What the latest checker saw of the data sets; None where none has looked for so long."""
+    since = clock(session) - round(within_seconds * 1000)
+    query = select(Check.report).where(Check.report.is_not(None), Check.created_at > since)
+    found = session.scalars(query.order_by(Check.id.desc()).limit(1)).first()
+    try:
+        return list(CheckAnswer.model_validate(found).datasets) or None if found is not None else None
+    except ValidationError:
+        return None

@@ -55,6 +55,9 @@ def _folders(settings: Settings) -> Iterator[Finding]:
     else:
         yield _told("data folder", "well", f"{folder}, {free >> 30} GB free")
     here = settings.datasets_dir
+    if not isinstance(here, Path):
+        yield _told("data sets", "well", f"{here}: `purl datasets` says what the workers see of it")
+        return
     held = sorted(path.name for path in here.iterdir()) if here.is_dir() else []
     yield _told("data sets", "well", f"{here}: {', '.join(held) or 'none yet; digits comes along'}")
 

@@ -30,14 +30,20 @@ class S3Location:
     bucket: str
     prefix: str
 
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """One value for each variable: `lease_seconds` is PURL_LEASE_SECONDS, and so on."""
 
-    data_dir: Path  # the service's own state, and the data sets below it
+    data_dir: Path  # the service's own state
+    datasets_dir: Path | S3Location  # the data root: the data sets and published weights
+    datasets_cache: Path  # where a machine keeps what it fetched from a data root in S3
     database_url: str
     artifacts: Path | S3Location
+    datasets_cache_bytes: int = 20 * 2**30  # what that may hold
     host: str = "127.0.0.1"
     port: int = 8000  # 0 takes a free one
     public_url: str | None = None  # what workers call back; None: from the socket that the service listens on
@@ -76,14 +82,12 @@ class Settings:
     log_format: str = "text"  # or json: one object a line
 
     @property
-    def datasets_dir(self) -> Path:
-        return self.data_dir / "datasets"
-
-    @property
     def of_workers(self) -> dict[str, str]:
-        """What attempts and checks are told of these settings."""
+        """What attempts and checks are told of these settings; their credentials are those of where they run."""
         return {
             "PURL_DATASETS_DIR": str(self.datasets_dir),
+            "PURL_DATASETS_CACHE": str(self.datasets_cache),
+            "PURL_DATASETS_CACHE_BYTES": str(self.datasets_cache_bytes),
             "PURL_DOWNLOAD": "1" if self.download else "",
             "PURL_RAY_ADDRESS": self.ray_address,
             "PURL_RAY_GROWS_TO": self.ray_grows_to,
@@ -96,8 +100,12 @@ class Settings:
         read = _Reader(environ)
         data_dir = read("PURL_DATA_DIR", Path("data"), _folder).absolute()
         default_artifacts: Path | S3Location = data_dir / "artifacts"
+        default_datasets: Path | S3Location = data_dir / "datasets"
         settings = cls(
             data_dir=data_dir,
+            datasets_dir=read("PURL_DATASETS_DIR", default_datasets, _folder_or_bucket),
+            datasets_cache=read("PURL_DATASETS_CACHE", data_dir / "cache", _folder).absolute(),
+            datasets_cache_bytes=read("PURL_DATASETS_CACHE_BYTES", cls.datasets_cache_bytes, _whole(2**20, 2**60)),
             database_url=read("PURL_DATABASE_URL", f"sqlite:///{data_dir / 'purl.db'}", _database_url),
             artifacts=read("PURL_ARTIFACTS", default_artifacts, _folder_or_bucket),
             host=read("PURL_HOST", cls.host, str),
@@ -144,6 +152,9 @@ class Settings:
                 "is too long for the lease",
                 remedy=f"use at most a third of PURL_LEASE_SECONDS, here {settings.lease_seconds / 3:g}",
             )
+        if settings.download and isinstance(settings.datasets_dir, S3Location):
+            remedy = "put the files there, or leave PURL_DOWNLOAD unset"
+            raise BadSetting("PURL_DOWNLOAD", "can't fetch into a bucket (PURL_DATASETS_DIR)", remedy=remedy)
         if settings.public_url is None and _is_elsewhere(settings.ray_address):
             raise BadSetting(
                 "PURL_PUBLIC_URL",

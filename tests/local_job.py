@@ -71,4 +71,4 @@ def local_job(spec: JobSpec, folder: Path, saved: Mapping[str, bytes]) -> tuple[
         heartbeat_seconds=10,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    return Attempt(brief=brief, link=link, datasets_dir=folder, scratch=folder, ray_address=""), link
+    return Attempt(brief=brief, link=link, datasets_dir=str(folder), scratch=folder, ray_address=""), link

@@ -34,6 +34,7 @@ TORCH_FREE = {
     "purlkit.recipes",
     "purlkit.report",
     "purlkit.sentence",
+    "purlkit.storage",
     "purlkit.zoo.catalog",
 }
 

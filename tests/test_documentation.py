@@ -131,6 +131,8 @@ NEVER_ANSWERED = {
     "verification_failed",
     "ray_unreachable",
     "nodes_did_not_come",
+    "data_unreachable",
+    "cache_too_small",
     "out_of_memory",
     "disk_full",
     "diverged",

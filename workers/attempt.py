@@ -30,7 +30,7 @@ STARTS = {
 class Attempt:
     brief: AttemptBrief
     link: Link
-    datasets_dir: Path
+    datasets_dir: str
     scratch: Path
     ray_address: str
     download: bool = False  # whether it may fetch public data and weights

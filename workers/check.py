@@ -18,7 +18,7 @@ import httpx
 
 from purlkit import code
 from purlkit.errors import CodeMismatch, PurlError
-from purlkit.results import UNREACHABLE_EXIT, CheckBrief, CheckReport, ErrorReport
+from purlkit.results import UNREACHABLE_EXIT, CheckAnswer, CheckBrief, CheckReport, ErrorReport
 from purlkit.spec import JobSpec
 from workers import scratch
 
@@ -40,18 +40,19 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
             print(f"PURL_PUBLIC_URL does not lead from here to the service: {error}", file=sys.stderr)
             return UNREACHABLE_EXIT
         brief = CheckBrief.model_validate_json(answer.raise_for_status().content)
-        report = _report(http, brief, environ)
+        report = _answer(http, brief, environ)
         http.post(f"{path}/report", json=report.model_dump(mode="json")).raise_for_status()
     return 0
 
 
-def _report(http: httpx.Client, brief: CheckBrief, environ: Mapping[str, str]) -> CheckReport:
+def _answer(http: httpx.Client, brief: CheckBrief, environ: Mapping[str, str]) -> CheckAnswer:
     try:
         code.check(environ.get("PURL_CODE_SHA256"))
     except CodeMismatch as error:
-        return CheckReport(runnable=False, reasons=(ErrorReport(code=error.code, message=str(error)),))
+        return CheckAnswer(runnable=False, reasons=(ErrorReport(code=error.code, message=str(error)),))
     # Imported only now: the service learns at once when this process can't even reach it.
     from purlkit.check import check
+    from purlkit.storage.sight import sights
 
     with scratch.folder(environ) as folder:
         weights = None
@@ -59,8 +60,11 @@ def _report(http: httpx.Client, brief: CheckBrief, environ: Mapping[str, str]) -
             weights = folder / "uploaded.safetensors"
             weights.write_bytes(http.get(brief.weights_href).raise_for_status().content)
         download = environ.get("PURL_DOWNLOAD") == "1"
-        report = check(brief.spec, data_root=scratch.datasets(environ), weights=weights, download=download)
-    return with_resources(report, brief.spec, environ)
+        root = scratch.datasets(environ)
+        seen = sights(root)
+        report = check(brief.spec, data_root=root, weights=weights, download=download, patient=False)
+    report = with_resources(report, brief.spec, environ)
+    return CheckAnswer.model_validate({**dict(report), "datasets": seen})
 
 
 def with_resources(report: CheckReport, spec: JobSpec, environ: Mapping[str, str]) -> CheckReport:

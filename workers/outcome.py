@@ -130,7 +130,7 @@ def _seen_again(job: Attempt, paths: Sequence[Path]) -> list[Seen]:
     look = Look(
         spec=job.spec.model_dump_json(),
         paths=tuple(map(str, paths)),
-        datasets_dir=str(job.datasets_dir),
+        datasets_dir=job.datasets_dir,
         device=job.device,
         threads=torch.get_num_threads(),
     )

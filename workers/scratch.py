@@ -31,9 +31,9 @@ def folder(environ: Mapping[str, str]) -> Iterator[Path]:
         yield Path(made)
 
 
-def datasets(environ: Mapping[str, str]) -> Path:
-    """On a cluster PURL_DATASETS_DIR is the nodes' own, the same path on each."""
-    return Path(environ.get("PURL_DATASETS_DIR") or Path.home() / "datasets")
+def datasets(environ: Mapping[str, str]) -> str:
+    """The data root. On a cluster a path is the nodes' own, the same on each; s3://… means the same everywhere."""
+    return environ.get("PURL_DATASETS_DIR") or str(Path.home() / "datasets")
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def _seen(look: Look, path: Path) -> Seen:
     model = models.build_for(spec).to(look.device)
     checkpoint.load(path, model)
     counted = Mask.from_weights(prunable_layers(model))
-    test = datasets.load(spec.data, Path(look.datasets_dir), device=look.device).test
+    test = datasets.load(spec.data, look.datasets_dir, device=look.device).test
     return Seen(
         sha256=checkpoint.sha256(path.read_bytes()),
         mask_sha256=counted.sha256,

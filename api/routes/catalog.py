@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from api import docs
-from api.deps import SettingsDep
+from api import docs, sight
+from api.deps import PartsDep
 from api.router import Router
 from api.schemas import Listing
 from purlkit.zoo import catalog
@@ -82,17 +82,19 @@ def _model(entry: catalog.ModelEntry) -> ModelView:
     )
 
 
-@router.get("/datasets", summary="Data sets, and whether they are here")
-def list_datasets(settings: SettingsDep) -> Listing[DatasetView]:
-    return Listing(data=[_dataset(entry, settings) for entry in catalog.all_datasets().values()])
+@router.get("/datasets", summary="Data sets, and whether the workers see them")
+async def list_datasets(parts: PartsDep) -> Listing[DatasetView]:
+    """On a cluster, or with data in S3, a worker is asked at most every five minutes, which takes some seconds."""
+    seen = await sight.seen(parts)
+    return Listing(data=[_dataset(entry, seen, parts.settings) for entry in catalog.all_datasets().values()])
 
 
-def _dataset(entry: catalog.DatasetEntry, settings: Settings) -> DatasetView:
-    here = all((settings.datasets_dir / file).exists() for file in entry.files)
-    coming = settings.download and entry.downloads
-    reason = None
-    if not here:
-        reason = "the first job that uses it fetches it" if coming else entry.expected
+def _dataset(entry: catalog.DatasetEntry, seen: Mapping[str, str | None], settings: Settings) -> DatasetView:
+    reason = seen.get(entry.name, "the workers don't know it: install its package on every node")
+    here = reason is None
+    coming = not here and settings.download and entry.downloads
+    if coming:
+        reason = "the first job that uses it fetches it"
     return DatasetView(
         name=entry.name,
         about=entry.about,

@@ -11,7 +11,7 @@ from api.body import json_body
 from api.deps import StoreDep, TokenDep, WholeDatabaseDep
 from api.downloads import send
 from api.router import Router
-from purlkit.results import CheckBrief, CheckReport
+from purlkit.results import CheckAnswer, CheckBrief
 from purlkit.spec import JobSpec, Uploaded
 from services import checks, weights
 from services.errors import NotFound
@@ -52,9 +52,9 @@ def get_check_weights(
     return send(request, store, sha256=found.sha256, size=found.bytes, media_type="application/octet-stream")
 
 
-@router.post("/report", status_code=204, summary="What the check found", openapi_extra=docs.json_request(CheckReport))
+@router.post("/report", status_code=204, summary="What the check found", openapi_extra=docs.json_request(CheckAnswer))
 def report_check(
-    check_id: str, token: TokenDep, found: Annotated[CheckReport, Depends(json_body(CheckReport))], db: WholeDatabaseDep
+    check_id: str, token: TokenDep, found: Annotated[CheckAnswer, Depends(json_body(CheckAnswer))], db: WholeDatabaseDep
 ) -> None:
     with db.write() as session:
         checks.authenticate(session, check_id, token)

@@ -43,7 +43,7 @@ from purlkit.results.outcome import (
     Winner,
     of_target,
 )
-from purlkit.results.reports import UNREACHABLE_EXIT, CheckReport, ErrorReport, PhaseCost
+from purlkit.results.reports import UNREACHABLE_EXIT, CheckAnswer, CheckReport, ErrorReport, PhaseCost, Sight
 from purlkit.results.weights import LayerWeights, Spread, WeightsReport
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "ArtifactName",
     "AttemptBrief",
     "Candidate",
+    "CheckAnswer",
     "CheckBrief",
     "CheckReport",
     "CheckpointRef",
@@ -87,6 +88,7 @@ __all__ = [
     "RaceReport",
     "Result",
     "SavedWork",
+    "Sight",
     "Spread",
     "WeightsReport",
     "Winner",

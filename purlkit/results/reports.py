@@ -29,6 +29,13 @@ class PhaseCost(Said):
     device_hours: float = Field(ge=0, description="by the speed of one thread of the machine that checked")
 
 
+class Sight(Said):
+    """Whether a worker sees the files of a data set."""
+
+    name: str = Field(max_length=200)
+    reason: str | None = Field(None, max_length=10_000, description="why not; none where they are all there")
+
+
 class CheckReport(Said):
     """What `checking` found: all that can be known of a spec before any training."""
 
@@ -40,3 +47,9 @@ class CheckReport(Said):
     steps: int | None = Field(None, description="environment steps of the search")
     costs: tuple[PhaseCost, ...] = Field((), strict=False, description="phase by phase; none without the data")
     memory_bytes: int | None = Field(None, description="a runner's weights, data and cache of steps, roughly")
+
+
+class CheckAnswer(CheckReport):
+    """What a checker says: its report, and beside the question what the catalog wants to know."""
+
+    datasets: tuple[Sight, ...] = Field((), strict=False)

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from purlkit.errors import MissingData
+from purlkit.storage.places import Place
 from purlkit.training.data import ALL, Images, Share, Splits
 
 # What published weights expect.
@@ -36,6 +37,7 @@ CENTRE = 0.875
 MOST_PIXELS = 2**26
 # Batches that are being read while another is trained on: with one the readers would wait for its last image.
 AHEAD = 2
+MOST_READERS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ class Decoded:
 class ImageFiles:
     """Files below `root` with their classes: the centre when measured, a random part at random size when trained on."""
 
-    root: Path
+    root: Place
     paths: Sequence[str]
     y: Tensor
     size: int
@@ -81,7 +83,7 @@ class ImageFiles:
 
     def __getitem__(self, index: Tensor | slice) -> Images:
         chosen = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
-        with _readers() as pool:
+        with _readers(self.root) as pool:
             return self._read(chosen, [None] * len(chosen), pool)
 
     def part(self, index: Tensor) -> ImageFiles:
@@ -92,13 +94,20 @@ class ImageFiles:
     def sizes(self, most: int) -> NDArray[np.int64] | None:
         """Width and height of each; None as soon as their pixels are more than so many bytes."""
         found: list[tuple[int, int]] = []
-        for path in self.paths:
-            with self._open(path) as image:
-                found.append(image.size)
-            most -= 3 * math.prod(found[-1])
-            if most < 0:
-                return None
+        # A file here is looked at in no time, one elsewhere must come first.
+        at_once = 1 if isinstance(self.root, Path) else MOST_READERS
+        with _readers(self.root) as pool:
+            for start in range(0, len(self), at_once):
+                sizes = list(pool.map(self._size, self.paths[start : start + at_once]))
+                most -= 3 * sum(map(math.prod, sizes))
+                if most < 0:
+                    return None
+                found += sizes
         return np.array(found, np.int64).reshape(-1, 2)
+
+    def _size(self, path: str) -> tuple[int, int]:
+        with self._open(path) as image:
+            return image.size
 
     def kept(self, sizes: NDArray[np.int64]) -> ImageFiles:
         """With all their pixels in memory."""
@@ -110,7 +119,7 @@ class ImageFiles:
             with self._open(self.paths[number]) as image:
                 content[starts[number] : ends[number]] = np.asarray(image.convert("RGB")).reshape(-1)
 
-        with _readers() as pool:
+        with _readers(self.root) as pool:
             for _ in pool.map(decode, range(len(self))):
                 pass
         return replace(self, decoded=Decoded(content, starts, sizes))
@@ -121,7 +130,7 @@ class ImageFiles:
         """While one batch is trained on, the next ones are being read."""
         views = ((index, torch.rand(len(index), 5, generator=generator)) for index in order.tensor_split(parts))
         coming: deque[Future[Images]] = deque()
-        with _readers() as pool, ThreadPoolExecutor(AHEAD) as ahead:
+        with _readers(self.root) as pool, ThreadPoolExecutor(AHEAD) as ahead:
             for number, (index, drawn) in enumerate(views):
                 if number < skip:
                     continue
@@ -188,9 +197,10 @@ def kept_in_memory(splits: Splits, most: int) -> Splits:
     return replace(splits, **{name: part.kept(sizes) for name, (part, sizes) in found.items()})
 
 
-def _readers() -> ThreadPoolExecutor:
-    """Decoding lets other threads run."""
-    return ThreadPoolExecutor(min(16, len(os.sched_getaffinity(0))), thread_name_prefix="image")
+def _readers(root: Place) -> ThreadPoolExecutor:
+    """Decoding lets other threads run, and what is fetched is waited for."""
+    threads = min(MOST_READERS, len(os.sched_getaffinity(0))) if isinstance(root, Path) else MOST_READERS
+    return ThreadPoolExecutor(threads, thread_name_prefix="image")
 
 
 def _centre(width: int, height: int) -> Box:

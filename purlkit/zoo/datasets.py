@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from purlkit import spec
+from purlkit.storage.places import at_hand, place
 from purlkit.training.augment import crop_and_mirror
 from purlkit.training.data import Splits
 from purlkit.zoo import catalog
@@ -24,15 +25,29 @@ if TYPE_CHECKING:
 CIFAR_HELD_OUT = 5000
 
 
-def load(dataset: spec.Dataset, root: Path, *, device: torch.device | str = "cpu", download: bool = False) -> Splits:
-    """The named data set, from files under `root` where it needs any; fetched first if that is allowed and possible."""
+def load(
+    dataset: spec.Dataset,
+    root: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    download: bool = False,
+    patient: bool = True,
+) -> Splits:
+    """The named data set, from files under `root` where it needs any: a folder, or s3://bucket/prefix.
+
+    Into a folder they are fetched first, if that is allowed and possible.
+    """
     entry = catalog.dataset(dataset.name)
     loader: Callable[..., Splits] = pkgutil.resolve_name(entry.loader)
     options = {name: option.default for name, option in entry.options.items()} | dict(dataset.kwargs)
-    if download and entry.downloads:
-        with alone(root):
-            return loader(root, download=True, **options).to(device)
-    return loader(root, **options).to(device)
+    here = place(root, patient=patient)
+    if entry.read_as_needed:
+        return loader(here, **options).to(device)
+    if download and entry.downloads and isinstance(here, Path):
+        with alone(here):
+            return loader(here, download=True, **options).to(device)
+    with at_hand(here, entry.files) as folder:
+        return loader(folder, **options).to(device)
 
 
 def digits(root: Path) -> Splits:  # noqa: ARG001 - the images come inside scikit-learn

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from purlkit.errors import MissingData
+from purlkit.storage.places import Place
 from purlkit.training.data import Splits
 from purlkit.training.files import ImageFiles
 from purlkit.zoo import catalog
@@ -18,15 +17,15 @@ SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".ppm", ".webp"}
 REWARD, SELECT = 1000, 5000
 
 
-def imagenet(root: Path, *, size: int = 224, classes: int = 1000) -> Splits:
+def imagenet(root: Place, *, size: int = 224, classes: int = 1000) -> Splits:
     return _splits(root / "imagenet", "imagenet", classes, size)
 
 
-def image_folder(root: Path, *, folder: str = "images", classes: int = 10, size: int = 224) -> Splits:
+def image_folder(root: Place, *, folder: str = "images", classes: int = 10, size: int = 224) -> Splits:
     return _splits(root / "image-folder" / folder, "image-folder", classes, size)
 
 
-def _splits(folder: Path, name: str, classes: int, size: int) -> Splits:
+def _splits(folder: Place, name: str, classes: int, size: int) -> Splits:
     """The validation images, which are the official ones with known classes, are the test split."""
     if not (folder / "train").is_dir() or not (folder / "val").is_dir():
         raise missing(catalog.dataset(name))
@@ -46,7 +45,7 @@ def _splits(folder: Path, name: str, classes: int, size: int) -> Splits:
     )
 
 
-def _classes(folder: Path, expected: int) -> list[str]:
+def _classes(folder: Place, expected: int) -> list[str]:
     """A class is numbered by its place among the sorted folders, as torchvision does it."""
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if len(names) != expected:
@@ -57,14 +56,14 @@ def _classes(folder: Path, expected: int) -> list[str]:
     return names
 
 
-def _files(folder: Path, names: list[str], size: int) -> ImageFiles:
+def _files(folder: Place, names: list[str], size: int) -> ImageFiles:
     found = [(name, _images(folder / name)) for name in names]
     paths = [f"{name}/{file}" for name, files in found for file in files]
     counts = torch.tensor([len(files) for _, files in found])
     return ImageFiles(folder, paths, torch.arange(len(names)).repeat_interleave(counts), size)
 
 
-def _images(folder: Path) -> list[str]:
+def _images(folder: Place) -> list[str]:
     return sorted(file.name for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
 
 

@@ -14,6 +14,7 @@ from torchvision import models  # type: ignore[import-untyped]
 
 from purlkit import spec
 from purlkit.errors import MissingWeights, WeightsDontFit
+from purlkit.storage.places import at_hand, place
 from purlkit.zoo import catalog
 from purlkit.zoo.fetching import alone, fetch
 
@@ -32,10 +33,12 @@ def url_of(name: str) -> str:
     return str(first.url)
 
 
-def load(network: nn.Module, model: spec.Model, root: Path, *, download: bool = False) -> None:
+def load(network: nn.Module, model: spec.Model, root: str | Path, *, download: bool = False) -> None:
     """What torchvision publishes for the model goes into the network, from the folder `weights` of the data root."""
     url = url_of(str(catalog.model(model.name).fixed["name"]))
-    fit(network, tensors_of(find(url, root, download=download)))
+    here = place(root)
+    with at_hand(here, [f"{FOLDER}/{_file_of(url)}"]) as folder:
+        fit(network, tensors_of(find(url, folder, download=download and isinstance(here, Path))))
 
 
 def fit(network: nn.Module, tensors: OrderedDict[str, Tensor]) -> None:
@@ -52,7 +55,7 @@ def fit(network: nn.Module, tensors: OrderedDict[str, Tensor]) -> None:
 
 
 def find(url: str, root: Path, *, download: bool) -> Path:
-    path = root / FOLDER / url.rpartition("/")[2]
+    path = root / FOLDER / _file_of(url)
     where = f"put {url} into the folder {FOLDER} of the data root"
     if not path.exists() and download:
         try:
@@ -64,6 +67,10 @@ def find(url: str, root: Path, *, download: bool) -> Path:
         remedy = f"{where}, or start the service with PURL_DOWNLOAD=1"
         raise MissingWeights(f"{FOLDER}/{path.name} is not under the data root", at=AT, remedy=remedy)
     return path
+
+
+def _file_of(url: str) -> str:
+    return url.rpartition("/")[2]
 
 
 def tensors_of(path: Path) -> OrderedDict[str, Tensor]:

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 5.0
 
 SCRATCH_PREFIX = "purl-"
+# WORKER_AWS_REGION is AWS_REGION to workers, and so on.
+FOR_WORKERS = "WORKER_"
+
 # Ray has sockets below it, and the kernel takes paths of 107 characters: 14 are the folder's name, 66 are Ray's.
 LONGEST_SCRATCH_ROOT = 107 - 14 - 66
 
@@ -59,6 +62,8 @@ class LocalLauncher:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         # The service's own settings stay here, its database's password and its key to S3 among them.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PURL_", "AWS_"))}
+        # What is meant for workers has a name of its own: keys that read data sets need not be those of the service.
+        inherited |= {name.removeprefix(FOR_WORKERS): os.environ[name] for name in inherited if _is_for_workers(name)}
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=_scratch_root()))
         with log_path.open("ab") as output:
             child = subprocess.Popen(
@@ -108,6 +113,10 @@ class LocalLauncher:
         for pid, child in list(self._children.items()):
             if child.poll() is not None:
                 self._children.pop(pid, None)
+
+
+def _is_for_workers(name: str) -> bool:
+    return name.startswith(f"{FOR_WORKERS}AWS_")
 
 
 def _scratch_root() -> str:

@@ -47,15 +47,19 @@ SILENT_SECONDS = 5.0
 STOP_SECONDS = 8.0
 KEPT_LOG_BYTES = 2**20
 
-# The path of the service's data means nothing on the cluster: there the nodes' own environment says where data lies.
-LOCAL_ONLY = frozenset({"PURL_DATASETS_DIR"})
+# A path of this machine means nothing on the cluster: there the nodes' own environment says where data lies.
+LOCAL_ONLY = frozenset({"PURL_DATASETS_DIR", "PURL_DATASETS_CACHE", "PURL_DATASETS_CACHE_BYTES"})
+ANYWHERE = "s3://"
 
 ADDRESS_REMEDY = "look at PURL_RAY_ADDRESS: http://head:8265 as a rule"
 TOKEN_REMEDY = "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
 
 
 class RayJobsLauncher:
-    """`send_code`: the workers' code goes along as a package; else the cluster's image has it."""
+    """`send_code`: the workers' code goes along as a package; else the cluster's image has it.
+
+    `grows_to`: nodes that the cluster brings once Ray is asked for them.
+    """
 
     def __init__(
         self,
@@ -130,7 +134,7 @@ class RayJobsLauncher:
         # The name is known before the job is: whatever happens from here on, somebody can look for it.
         record(handle)
         sources = code.files()
-        settings = {name: value for name, value in env.items() if name not in LOCAL_ONLY}
+        settings = {name: value for name, value in env.items() if name not in LOCAL_ONLY or value.startswith(ANYWHERE)}
         settings |= {"PURL_RAY_ADDRESS": "auto", "PURL_CODE_SHA256": code.sha256(sources)}
         runtime_env: dict[str, Any] = {"env_vars": settings}
         if self._send_code:

@@ -8,9 +8,10 @@ from typing import get_args
 
 import pytest
 
+from purlkit.results import CheckAnswer, Sight
 from purlkit.spec import JobSpec, Search
 from purlkit.zoo import catalog
-from tests.integration.over_http import LEAST, Service, assert_problem, serving
+from tests.integration.over_http import LEAST, Service, assert_problem, reports, serving
 
 
 def test_models_with_their_arguments(service: Service) -> None:
@@ -57,6 +58,53 @@ def test_a_data_set_that_may_be_fetched_is_available(tmp_path: Path) -> None:
         assert data["cifar100"]["reason"] == "the first job that uses it fetches it"
         assert data["imagenet"]["available"] is False
         assert [launch.env["PURL_DOWNLOAD"] for launch in service.launcher.launches] == ["1"]
+
+
+IN_S3 = {"PURL_DATASETS_DIR": "s3://data/sets"}
+
+
+def seen_by(service: Service) -> dict[str, tuple[bool, str | None]]:
+    return {one["name"]: (one["available"], one["reason"]) for one in service.http.get("/datasets").json()["data"]}
+
+
+def test_where_the_service_can_not_look_itself_a_worker_is_asked(tmp_path: Path) -> None:
+    sights = tuple(
+        Sight(name=name, reason="imagenet/val is missing" if name == "imagenet" else None)
+        for name in catalog.DATASETS
+        if name != "har"
+    )
+    with serving(tmp_path, **IN_S3) as service:
+        service.launcher.checker = reports(CheckAnswer(runnable=True, datasets=sights))
+
+        first, second = seen_by(service), seen_by(service)
+
+        assert len(service.launcher.launches) == 1, "what it said is remembered for a while"
+        assert service.launcher.launches[0].env["PURL_DATASETS_DIR"] == "s3://data/sets"
+        assert first == second
+        assert first["imagenet"] == (False, "imagenet/val is missing")
+        assert first["image-folder"] == (True, None)
+        assert first["har"] == (False, "the workers don't know it: install its package on every node")
+
+
+def test_a_dry_run_is_a_look_as_well(tmp_path: Path) -> None:
+    with serving(tmp_path, **IN_S3) as service:
+        service.launcher.checker = reports(CheckAnswer(runnable=True, datasets=(Sight(name="digits"),)))
+        told = service.http.post("/jobs", params={"dry_run": "true"}, json=LEAST).json()
+
+        assert seen_by(service)["digits"] == (True, None)
+
+        assert len(service.launcher.launches) == 1
+        assert "datasets" not in told
+
+
+def test_workers_that_can_not_be_asked_are_the_reason(tmp_path: Path) -> None:
+    with serving(tmp_path, **IN_S3) as service:
+        service.launcher.why = "Ray says FAILED"
+
+        seen = seen_by(service)
+
+    assert seen["cifar10"] == (False, "the workers could not be asked: Ray says FAILED")
+    assert seen["digits"] == (True, None)
 
 
 def test_timms_names_come_when_asked_for(service: Service) -> None:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,10 @@ from benchmarks.searching import own_memory
 from purlkit.errors import InvalidSpec
 from purlkit.spec import JobSpec
 from purlkit.training.data import Images, Splits
+from purlkit.zoo import datasets
+from tests.faults import fault_proxy
+from tests.integration.test_data_in_s3 import FLOWERS, Data, send_flowers
+from tests.s3 import S3Server
 from workers import cluster
 from workers.holding import hold
 
@@ -80,6 +85,32 @@ def test_the_layout_is_kept_for_it_decides_about_the_last_bit() -> None:
         ours, theirs = getattr(splits, name)[:], getattr(held, name)[:]
         assert torch.equal(ours.x, theirs.x)
         assert ours.x.stride() == theirs.x.stride()
+
+
+@ray.remote(num_cpus=0.5)
+def looked_at(held: list[Any]) -> Splits:
+    splits: Splits = ray.get(held[0])
+    return replace(splits, train=splits.train[:], reward=splits.reward[:], select=splits.select[:])
+
+
+def test_images_in_a_bucket_are_read_there_with_the_keys_of_the_node_and_what_was_listed_here(
+    s3: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = send_flowers(Data(s3, bucket, tmp_path / "data"))
+    with fault_proxy(s3.url) as line:
+        node = s3.environ() | {"AWS_ENDPOINT_URL_S3": line.url, "PURL_DATASETS_CACHE": str(tmp_path / "node")}
+        for name, value in s3.environ().items():
+            monkeypatch.setenv(name, value)
+        held = hold(datasets.load(FLOWERS, data.url), SPEC)
+
+        seen: Splits = ray.get(looked_at.options(runtime_env={"env_vars": node}).remote([held]))
+
+        asked = list(line.requests)
+    there = datasets.load(FLOWERS, data.folder)
+    for name in ("train", "reward", "select"):
+        assert torch.equal(getattr(seen, name).x, getattr(there, name)[:].x)
+    assert len(asked) == len(there.train) + len(there.reward) + len(there.select)
+    assert [request for request in asked if "list-type" in request] == []
 
 
 def test_images_that_can_not_leave_their_process_are_named() -> None:

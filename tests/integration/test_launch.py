@@ -116,6 +116,7 @@ def test_a_process_gets_the_settings_it_is_given_and_none_of_the_services(
 ) -> None:
     monkeypatch.setenv("PURL_DATABASE_URL", "postgresql://purl:secret@db/purl")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("WORKER_AWS_ACCESS_KEY_ID", "may read data sets")
     monkeypatch.setenv("LANG", "C.UTF-8")
 
     shop.launch("import os; print(dict(os.environ), 'end')", PURL_URL="http://127.0.0.1:1")
@@ -123,6 +124,7 @@ def test_a_process_gets_the_settings_it_is_given_and_none_of_the_services(
     environment = ast.literal_eval(shop.wait_for("end").removesuffix(" end\n"))
     assert {name for name in environment if name.startswith("PURL_")} == {"PURL_URL", "PURL_SCRATCH_DIR"}
     assert "AWS_SECRET_ACCESS_KEY" not in environment
+    assert environment["AWS_ACCESS_KEY_ID"] == "may read data sets"
     assert environment["LANG"] == "C.UTF-8"
 
 

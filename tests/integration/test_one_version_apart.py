@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from purlkit import results
-from purlkit.results import AttemptBrief, CheckBrief, CheckReport, Finish, Heartbeat, HeartbeatAnswer, WorkerEvents
+from purlkit.results import AttemptBrief, CheckAnswer, CheckBrief, Finish, Heartbeat, HeartbeatAnswer, WorkerEvents
 from purlkit.spec import JobSpec
 from tests.integration.over_http import HttpWorker, Service, assert_problem
 
@@ -96,9 +96,9 @@ def test_an_older_service_is_understood_and_so_is_a_newer_one(wire: dict[str, An
 def test_a_checker_that_tells_more_is_understood(wire: dict[str, Any]) -> None:
     said = wire["worker"]["check"]
 
-    newer = CheckReport.model_validate_json(json.dumps(with_news(said, CheckReport)))
+    newer = CheckAnswer.model_validate_json(json.dumps(with_news(said, CheckAnswer)))
 
-    assert newer == CheckReport.model_validate_json(json.dumps(said))
+    assert newer == CheckAnswer.model_validate_json(json.dumps(said))
 
 
 @pytest.mark.parametrize("record", ALL, ids=lambda record: record.__name__)

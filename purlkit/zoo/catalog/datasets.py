@@ -54,6 +54,7 @@ DATASETS = {
             classes=1000,
             about="ILSVRC 2012: 1.28 million images of 1,000 classes, read as they are needed",
             files=("imagenet/train", "imagenet/val"),
+            read_as_needed=True,
             layout="the data root must hold imagenet/train and imagenet/val, each with 1,000 folders of images named "
             "by their class, n01440764 to n15075141, as torchvision lays them out; https://image-net.org gives the "
             "files to those who register",
@@ -66,6 +67,7 @@ DATASETS = {
             classes=10,
             about="your own images: a folder for each class",
             files=("image-folder",),
+            read_as_needed=True,
             layout="the data root must hold image-folder/<folder>/train and image-folder/<folder>/val, each with the "
             "same folders, one for each class, of JPEG, PNG, BMP, PPM or WebP files",
             options={

@@ -79,6 +79,9 @@ class DatasetEntry:
     layout: str = ""  # the same in a sentence with the source, if there is more to say than the names
     options: Mapping[str, Option] = field(default_factory=dict)
     downloads: bool = False  # whether torchvision can fetch it
+    # Its loader gets a purlkit.storage.places.Place, which may be in S3, and may open files from it later on. Other
+    # loaders get a folder of this machine that has all of `files` while they run.
+    read_as_needed: bool = False
     provider: str = "purlkit"
 
     @property
