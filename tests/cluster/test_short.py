@@ -51,4 +51,5 @@ def test_a_job_runs_from_post_to_checkpoint_though_a_node_is_killed(cluster: Clu
     assert user.http.get(checkpoint, params={"redirect": "true"}).status_code == 307
     assert "phase: search" in user.http.get(f"/jobs/{job_id}/artifacts/attempt.log").text
     name = f"/api/jobs/{job_id}-a{last['number']}"
-    wait_until("Ray knows it too", lambda: cluster.ray(name)["status"] == "SUCCEEDED")
+    # A driver that takes longer than ten seconds to leave after its last word is ended, and then called stopped.
+    wait_until("Ray knows it too", lambda: cluster.ray(name)["status"] in ("SUCCEEDED", "STOPPED"))
