@@ -162,6 +162,13 @@ def _(service: Service) -> Seen:
     return answer, answer.json(), expected
 
 
+@row("GET /weights")
+def _(service: Service) -> Seen:
+    uploaded = service.upload(a_file()).json()
+    answer = service.http.get("/weights")
+    return answer, [one["sha256"] for one in answer.json()["data"]], [uploaded["sha256"]]
+
+
 def _catalog(route: str, name: str) -> None:
     def look(service: Service) -> Seen:
         answer = service.http.get(route)
