@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUNNERS ?= 2
 SEED ?= 0
-TESTS ?= 2
+TESTS ?= 3
 KILLS ?= 50
 CHAOS ?= 1
 FUZZ_CASES ?= 20000
@@ -30,7 +30,7 @@ demo: $(READY)  ## prune a digits network from POST /jobs to a verified checkpoi
 	@$(RUN) examples/demo.py --runners $(RUNNERS) --seed $(SEED)
 
 test: $(READY) browser  ## unit, integration and acceptance tests
-	@echo "running all tests, two at a time (TESTS=… says how many; a file's tests stay together)"
+	@echo "running all tests, three at a time (TESTS=… says how many; a file's tests stay together)"
 	@$(RUN) -m pytest -n $(TESTS) --dist loadfile
 
 test-long: $(READY) browser  ## the tests that take minutes each
