@@ -31,7 +31,7 @@ RUN_BY = {
     "deploy/secrets.sh": "integration/test_deploy_compose.py::test_every_secret_lies_in_a_file_that_the_script_makes",
     "python -m services.backup load": "integration/test_backup.py",
     "python -m services keys": "security/test_keys.py::test_makes_lists_rotates_and_revokes",
-    "ray start": "acceptance/test_on_a_cluster.py::test_a_job_runs_from_post_to_checkpoint",
+    "ray start": "acceptance/test_on_a_cluster.py::test_a_job_runs_from_images_in_s3_to_checkpoint",
     "export PURL_RAY_": "acceptance/test_on_a_cluster.py::service",
     "from purlkit.client import PurlClient": "integration/test_the_examples.py::test_the_quick_start",
     "import purlkit\n\nresult = purlkit.search(": "integration/test_the_examples.py::test_the_library_needs_no_service",
