@@ -14,10 +14,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import BigInteger, Connection, Engine, PoolProxiedConnection, func, select
+from sqlalchemy import BigInteger, Connection, Engine, PoolProxiedConnection, event, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -137,7 +138,13 @@ class Database:
 
     def close(self) -> None:
         self.tide.close()
+        # A thread may be in the middle of a transaction. The pool would take its connection back and never close it.
+        event.listen(self.engine, "checkin", _close)
         self.engine.dispose()
+
+
+def _close(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.close()
 
 
 def alone(connection: Connection, lock: int) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
@@ -82,6 +83,16 @@ def test_a_connection_that_was_lost_meanwhile_is_replaced_before_it_is_used(
 
     with on_postgresql.read() as session:
         assert session.scalars(select(func.pg_backend_pid())).one() != lost
+
+
+def test_a_transaction_that_outlasts_the_database_leaves_no_connection_behind(postgresql_url: str) -> None:
+    db = Database.open(postgresql_url)
+    with db.read() as session:
+        late: Any = session.connection().connection.dbapi_connection
+        db.close()
+        session.execute(select(Job.id))
+
+    assert late.closed
 
 
 def test_who_is_cut_off_in_the_middle_of_a_transaction_does_not_hold_its_locks_for_ever(
