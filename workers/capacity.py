@@ -119,6 +119,13 @@ def refuse_what_never_fits(resources: Resources, nodes: Sequence[Node], *, at_le
             remedy=f"ask for at most {most_gpus:g} a runner" if most_gpus else "ask for 0: there is none",
         )
     room = sum(node.holds(resources) for node in nodes)
+    if room == 0:  # each is there, on different nodes
+        raise NotEnoughResources(
+            f"no node of {where} has {resources.cpus_per_runner:g} CPUs together with "
+            f"{resources.gpus_per_runner:g} GPUs",
+            at="/resources/cpus_per_runner",
+            remedy=f"ask for at most {max(n.cpus for n in nodes if n.gpus >= resources.gpus_per_runner):g} a runner",
+        )
     if room < at_least:
         raise NotEnoughResources(
             f"{where} holds {room} runners of this size, not {at_least}",

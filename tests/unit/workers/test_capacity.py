@@ -41,12 +41,13 @@ def test_a_node_holds_so_many_runners(node: Node, resources: Resources, held: in
         (asks(1, cpus=5), "/resources/cpus_per_runner", "at most 4 a runner"),
         (asks(1, gpus=2), "/resources/gpus_per_runner", "at most 1 a runner"),
         (asks(4, cpus=2), "/resources/env_runners", "at most 3"),  # 2 on the larger node, 1 on the smaller
+        (asks(1, cpus=4, gpus=0.5), "/resources/cpus_per_runner", "at most 1 a runner"),  # the GPU is with few CPUs
     ],
 )
 def test_what_can_never_fit_is_refused_with_the_field_and_what_would(
     resources: Resources, at: str, remedy: str
 ) -> None:
-    nodes = [Node(4, 1), Node(3, 0)]
+    nodes = [Node(4, 0), Node(3, 0), Node(1, 1)]
 
     with pytest.raises(NotEnoughResources, match=remedy) as problem:
         refuse_what_never_fits(resources, nodes, at_least=resources.env_runners, where="the cluster")
