@@ -31,6 +31,7 @@ class Pulse:
     def __init__(self, *, already: int) -> None:
         self.actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(PulseCounter).remote()
         self._asked: Any = None
+        self._asked_at = -math.inf
         self._seen = 0
         self._before = already  # counted elsewhere, or by an actor that was lost and began anew
         self._by_runner: dict[int, int] = {}
@@ -39,7 +40,7 @@ class Pulse:
 
     def read(self) -> int:
         if self._asked is None:
-            self._asked = self.actor.read.remote()
+            self._asked, self._asked_at = self.actor.read.remote(), time.monotonic()
         ready, _ = ray.wait([self._asked], timeout=0)
         if ready:
             self._asked = None
@@ -54,12 +55,16 @@ class Pulse:
         return self._before + self._seen
 
     def _hear(self, by_runner: dict[int, int]) -> None:
-        self._read_at = time.monotonic()
+        # The answer is at least as new as the question and may have lain here since: a driver that was busy for minutes
+        # must not take what it did not read meanwhile for silence.
+        self._read_at, now = self._asked_at, time.monotonic()
         for runner, count in by_runner.items():
             if count != self._by_runner.get(runner):
-                self._heard_at[runner] = self._read_at
+                self._heard_at[runner] = now
         self._by_runner = by_runner
 
     def silent_for(self, runner: int) -> float:
-        """Up to the latest answer of the counter: while that is away, nobody can be said to be silent."""
-        return self._read_at - self._heard_at.get(runner, -math.inf) if self._read_at > -math.inf else 0.0
+        """Up to the latest question that the counter answered: while it is away, nobody can be said to be silent."""
+        if self._read_at == -math.inf:
+            return 0.0
+        return max(0.0, self._read_at - self._heard_at.get(runner, -math.inf))
