@@ -46,6 +46,8 @@ class NobodyThere:
 
     def wait(self, seconds: float) -> list[tuple[PlayEpisode, Played]]:  # noqa: ARG002
         """One at a time, the latest first: the worst order, for it commits nothing until the first one ends."""
+        if not self._tasks:
+            return []
         runner, task = self._tasks.popitem()
         self._idle.append(runner)
         return [(task, self._walk(runner, task))]

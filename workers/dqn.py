@@ -63,6 +63,9 @@ class Learnt:
 class PurlDQN(DQN):  # type: ignore[misc]
     """DQN that plays exactly the asked-for episodes. One `train()` ends when an episode does, or after a short wait.
 
+    It learns from one episode at most. Behind a slow one hundreds may wait for their turn: whoever wants to cancel, to
+    save or to see that the search lives must not wait for all of them.
+
     RLlib's own runner in this process is there for the spaces alone and plays nothing. The runners that play start with
     the first turn; `life` and `limits` may be set before it.
     """
@@ -86,15 +89,15 @@ class PurlDQN(DQN):  # type: ignore[misc]
 
     def training_step(self) -> None:
         self._play_next()
-        for task, played in self._ended():
+        for task, played in self._ended(0 if self.schedule.can_commit else WAIT_SECONDS):
             if played is None:
                 self.schedule.lost(task.index)
-                continue
-            self.schedule.finish(task.index, played)
-            self._play_next()  # the runner works while we learn
-            while (next_played := self.schedule.commit_next()) is not None:
-                self._learn_from(next_played)
-                self._play_next()
+            else:
+                self.schedule.finish(task.index, played)
+        self._play_next()  # the runners work while we learn
+        if (next_played := self.schedule.commit_next()) is not None:
+            self._learn_from(next_played)
+            self._play_next()
 
     @property
     def search_done(self) -> bool:
@@ -118,12 +121,12 @@ class PurlDQN(DQN):  # type: ignore[misc]
             )
             self.runners.play(runner, task)
 
-    def _ended(self) -> list[tuple[PlayEpisode, Played | None]]:
-        """The episodes that ended meanwhile; None for one that is to be played again."""
+    def _ended(self, seconds: float) -> list[tuple[PlayEpisode, Played | None]]:
+        """The episodes that ended within so many seconds; None for one that is to be played again."""
         full: str | None = None
         ended = []
         try:
-            for task, outcome in self.runners.wait(WAIT_SECONDS):
+            for task, outcome in self.runners.wait(seconds):
                 if isinstance(outcome, Failed) and outcome.error.code == OutOfMemory.code:
                     full = outcome.error.message
                 elif isinstance(outcome, Failed):
@@ -231,7 +234,7 @@ class PurlDQN(DQN):  # type: ignore[misc]
             on_wait()
             while waiting and (runner := self.runners.idle) is not None:
                 self.runners.play(runner, self._greedy(waiting.popleft()))
-            for task, played in self._ended():
+            for task, played in self._ended(WAIT_SECONDS):
                 if played is None:
                     waiting.appendleft(task.index)
                 else:

@@ -63,9 +63,14 @@ class Schedule(Generic[T]):
     def finish(self, index: int, outcome: T) -> None:
         self.finished[index] = outcome
 
+    @property
+    def can_commit(self) -> bool:
+        """Whether the episode whose turn it is has finished."""
+        return self.committed in self.finished
+
     def commit_next(self) -> T | None:
         """The outcome to learn from now, or None until the episode whose turn it is has finished."""
-        if self.committed not in self.finished:
+        if not self.can_commit:
             return None
         outcome = self.finished.pop(self.committed)
         self.committed += 1
