@@ -33,7 +33,8 @@ class Limits:
     hang_seconds: float = 120.0  # an episode without any sign of life from its runner
     start_seconds: float = 600.0  # one that does not come while others are there: it waits for room, or hangs
     losses: int = 10  # of one place in a row, without an episode between
-    failed_starts: int = 2  # in a row, by an exception of the environment's own
+    failed_starts: int = 2  # in a row, by an exception of the environment's own, in every place
+    again_seconds: float = 30.0  # from such a start to the next in its place, while other runners are there
 
 
 class Life(Protocol):
@@ -102,7 +103,9 @@ class Runners:
     _by_call: dict[Any, int] = field(default_factory=dict, init=False)
     _here: set[int] = field(default_factory=set, init=False)
     _idle: dict[int, None] = field(default_factory=dict, init=False)  # in the order in which they became so
-    _failed_starts: int = field(default=0, init=False)
+    _empty: dict[int, _Place] = field(default_factory=dict, init=False)  # with what failed to start there
+    _failed_starts: list[int] = field(default_factory=list, init=False)  # the places, since one started
+    _failure: str = field(default="", init=False)  # of the last of them
     _full: str | None = field(default=None, init=False)
     _alone_since: float = field(default=0.0, init=False)
     _looked_at: float = field(default=0.0, init=False)
@@ -142,9 +145,12 @@ class Runners:
             ready = []
         outcomes = [ended for reference in ready for ended in self._take(reference)]
         outcomes += self._replace_what_hangs()
+        self._fill_what_is_empty()
         if self._here:
             self._alone_since = time.monotonic()
         elif time.monotonic() - self._alone_since > self.limits.alone_seconds:
+            if self._failed_starts:
+                raise EnvironmentFailed(f"the runners can't be started: {self._failure}")
             raise SearchStuck(f"no healthy runner for {self.limits.alone_seconds:g} s")
         return outcomes
 
@@ -153,7 +159,7 @@ class Runners:
         playing = [place.task for place in self._places.values() if place.task is not None]
         for place in self._places.values():
             ray.kill(place.actor)
-        self._places, self._by_call, self._here, self._idle = {}, {}, set(), {}
+        self._places, self._by_call, self._here, self._idle, self._empty = {}, {}, set(), {}, {}
         return playing
 
     def _fill(self, runner: int, *, losses: int = 0) -> None:
@@ -178,7 +184,7 @@ class Runners:
         self._idle[runner] = None
         task, place.task = place.task, None
         if task is None:
-            self._failed_starts = 0
+            self._failed_starts.clear()
             return []
         place.losses = 0
         return [(task, answer)]
@@ -193,15 +199,34 @@ class Runners:
         self._here.discard(runner)
         self._idle.pop(runner, None)
         if getattr(error, "actor_init_failed", False):
-            self._failed_starts += 1
-            if self._failed_starts >= self.limits.failed_starts and "OutOfMemoryError" in why:
-                self._full = why
-            elif self._failed_starts >= self.limits.failed_starts:
-                raise EnvironmentFailed(f"the runners can't be started: {why}")
+            self._failed_to_start(runner, why)
+            return []
         if place.losses + 1 >= self.limits.losses:
             raise SearchStuck(f"{self.limits.losses} runners in a row were lost in one place, the last one: {why}")
         self._fill(runner, losses=place.losses + 1)
         return [(place.task, LOST)] if place.task is not None else []
+
+    def _failed_to_start(self, runner: int, why: str) -> None:
+        """One broken node must not end a search that others play, and its place waits for another node.
+
+        Where nobody plays and no place is left that might start, it is the environment.
+        """
+        self._failed_starts.append(runner)
+        self._failure = why
+        place = self._empty[runner] = self._places.pop(runner)
+        place.since = time.monotonic()
+        enough = len(self._failed_starts) >= self.limits.failed_starts
+        if enough and "OutOfMemoryError" in why:
+            self._full = why
+        elif enough and not self._here and len(set(self._failed_starts)) == self.count:
+            raise EnvironmentFailed(f"the runners can't be started: {why}")
+
+    def _fill_what_is_empty(self) -> None:
+        now = time.monotonic()
+        for runner, place in list(self._empty.items()):
+            if not self._here or now - place.since > self.limits.again_seconds:
+                del self._empty[runner]
+                self._fill(runner, losses=place.losses)
 
     def _replace_what_hangs(self) -> list[tuple[PlayEpisode, Played | Failed | None]]:
         """A look at all of them, several times within the limit and not at every turn."""
@@ -218,7 +243,9 @@ class Runners:
                 ray.kill(place.actor)
                 self._by_call.pop(place.call)
                 self._fill(runner, losses=place.losses)
-        silent = TimeoutError(f"nothing was heard from it for {limit:g} s")
+        silent = TimeoutError(
+            f"nothing was heard from it for {limit:g} s (where one batch takes so long, lower search.retrain.batch_size)"
+        )
         return [ended for runner in hanging for ended in self._lost(runner, silent)]
 
 

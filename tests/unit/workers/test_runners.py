@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray
 
-from purlkit.errors import EnvironmentFailed, SearchStuck
+from purlkit.errors import EnvironmentFailed, OutOfMemory, SearchStuck
 from workers import runners
 from workers.playing import PlayEpisode
 from workers.runners import Limits, Runners
@@ -77,6 +77,16 @@ def test_so_many_losses_of_one_place_in_a_row_end_the_search(stand_in: StandIn) 
         pool.wait(0)
 
 
+def test_who_is_taken_to_hang_again_and_again_may_only_be_slow_and_the_error_says_what_then(stand_in: StandIn) -> None:
+    pool = Runners(1, stand_in.start, silent_for(math.inf), Limits(hang_seconds=0, losses=1))
+    stand_in.answers = {0: None}
+    pool.wait(0)
+    pool.play(1, an_episode())
+
+    with pytest.raises(SearchStuck, match=r"lower search\.retrain\.batch_size"):
+        pool.wait(0)
+
+
 def test_an_episode_between_two_losses_begins_their_count_anew(stand_in: StandIn) -> None:
     pool = Runners(1, stand_in.start, silent_for(0), Limits(losses=2))
     stand_in.answers = {0: DIED, 1: None}  # the second one greets
@@ -135,6 +145,54 @@ def test_a_start_that_raises_is_tried_once_more(stand_in: StandIn) -> None:
 
     assert pool.wait(0) == []
     with pytest.raises(EnvironmentFailed, match="ValueError: no such layer"):
+        pool.wait(0)
+
+
+RAISED = ray.exceptions.RayActorError(error_msg="CUDA error: unknown", actor_init_failed=True)
+
+
+def test_a_node_where_no_runner_can_start_does_not_end_a_search_that_others_play(stand_in: StandIn) -> None:
+    pool = Runners(2, stand_in.start, silent_for(0), Limits(again_seconds=0))
+    stand_in.answers = {0: None, 1: RAISED, 2: RAISED, 3: RAISED}  # the first greets, the other place is on that node
+
+    for _ in range(4):
+        assert pool.wait(0) == []
+
+    assert (pool.here, len(stand_in.actors)) == (1, 5)
+    stand_in.answers[4] = None  # a fourth start of it was on another node
+    pool.wait(0)
+    assert pool.here == 2
+
+
+def test_its_place_waits_before_the_next_start_unless_nobody_is_left(stand_in: StandIn) -> None:
+    pool = Runners(2, stand_in.start, silent_for(0), Limits())
+    stand_in.answers = {0: None, 1: RAISED}
+    pool.wait(0)
+    pool.wait(0)
+    assert len(stand_in.actors) == 2
+
+    pool.play(1, an_episode())
+    stand_in.answers[2] = DIED
+
+    assert pool.wait(0) == [(an_episode(), runners.LOST)]
+    assert len(stand_in.actors) == 4
+
+
+def test_where_no_place_can_start_one_the_exception_is_told_and_not_only_that_nobody_came(stand_in: StandIn) -> None:
+    pool = Runners(2, stand_in.start, silent_for(0), Limits(alone_seconds=0))
+    stand_in.answers = {0: RAISED}  # the other place waits for room
+
+    with pytest.raises(EnvironmentFailed, match="the runners can't be started: CUDA error: unknown"):
+        pool.wait(0)
+
+
+def test_runners_that_start_out_of_memory_are_to_become_fewer(stand_in: StandIn) -> None:
+    pool = Runners(2, stand_in.start, silent_for(0), Limits())
+    full = ray.exceptions.RayActorError(error_msg="torch.OutOfMemoryError: CUDA out of memory", actor_init_failed=True)
+    stand_in.answers = {0: full, 1: full}
+
+    assert pool.wait(0) == []
+    with pytest.raises(OutOfMemory, match="CUDA out of memory"):
         pool.wait(0)
 
 
