@@ -1,7 +1,7 @@
 """Kills what can be killed of running jobs, again and again: every job ends with the same bits as an undisturbed one.
 
 `python -m benchmarks.soak --kills 50`: a real service with jobs of two runners, SIGKILL for a process of a random kind
-each time a new episode is on record, the runner also SIGSTOP. It ends at the first job that differs.
+each time a new episode is on record. It ends at the first job that differs.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import pytest
 import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
+from safetensors.numpy import load
 
 from purlkit.agent.dqn import Learner
 from purlkit.agent.replay import Step, steps_of
@@ -50,6 +51,11 @@ def uninterrupted() -> Iterator[tuple[list[Episode], list[Episode], bytes]]:
     algorithm.stop()
 
 
+def learnt_bits(state: bytes) -> dict[str, tuple[Any, bytes]]:
+    """Network, target network, optimiser, memory and the policies that acted."""
+    return {name: (array.shape, array.tobytes()) for name, array in load(state).items()}
+
+
 def test_it_plays_exactly_the_asked_for_episodes_each_once(uninterrupted: Any) -> None:
     episodes, greedy, _ = uninterrupted
 
@@ -80,6 +86,7 @@ def test_two_runners_do_what_one_does(uninterrupted: Any) -> None:
     assert {episode.runner for episode in episodes} == {1, 2}
     greedy = algorithm.play_greedy(3, on_wait=lambda: None)
     assert what_was_done(greedy) == what_was_done(uninterrupted[1])
+    assert learnt_bits(searchstate.dump(algorithm)) == learnt_bits(uninterrupted[2])
     algorithm.stop()
 
 
@@ -105,6 +112,7 @@ def test_a_search_resumed_from_its_state_ends_as_if_it_had_never_stopped(
 
     assert what_was_done(episodes) == what_was_done(uninterrupted[0])
     assert what_was_done(resumed.play_greedy(3, on_wait=lambda: None)) == what_was_done(uninterrupted[1])
+    assert learnt_bits(searchstate.dump(resumed)) == learnt_bits(uninterrupted[2])
     assert [episode.index for episode in episodes if episode.rerun] == [6]
     resumed.stop()
 
