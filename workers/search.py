@@ -234,10 +234,11 @@ def _play(algorithm: PurlDQN, hooks: Hooks) -> None:
         hooks.on_wait()
         algorithm.train()
         algorithm.learnt.seconds = before + time.monotonic() - began
-        if len(algorithm.learnt.episodes) > reported:
-            for episode in algorithm.learnt.episodes[reported:]:
-                hooks.on_episode(episode)
-            reported = len(algorithm.learnt.episodes)
-        if algorithm.schedule.played > kept:  # one that is not learnt from yet is played all the same
+        learnt = algorithm.learnt.episodes[reported:]
+        for episode in learnt:
+            hooks.on_episode(episode)
+        reported += len(learnt)
+        # One that is not learnt from yet is played all the same. Of a backlog the end is saved and not every turn.
+        if algorithm.schedule.played > kept or (learnt and not algorithm.schedule.can_commit):
             kept = algorithm.schedule.played
             hooks.on_state(searchstate.dump(algorithm))

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from purlkit.agent.schedule import Schedule
-from workers import dqn
+from workers import dqn, searchstate
 from workers.dqn import Learnt, PurlDQN
 from workers.playing import Played, PlayEpisode
+from workers.search import Hooks, _play
 
 
 class Answers:
@@ -51,3 +52,16 @@ def test_a_turn_learns_from_one_episode_however_many_waited_for_it(driver: PurlD
 
     assert learnt == [0, 1, 2, 3, 4]
     assert runners.waited == [dqn.WAIT_SECONDS] * 2 + [0] * 3
+
+
+def test_of_a_backlog_each_finished_episode_and_the_end_are_saved(
+    driver: PurlDQN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver._runners = Answers([3, 2], [0, 1])
+    monkeypatch.setattr(driver, "train", driver.training_step)
+    monkeypatch.setattr(searchstate, "dump", lambda driver: driver.schedule.committed)
+    said: list[Any] = []
+
+    _play(driver, Hooks(on_episode=lambda _: said.append("told"), on_state=said.append, on_wait=lambda: None))
+
+    assert said == [0, "told", 1, "told", "told", "told", 4]
