@@ -244,7 +244,7 @@ class Runners:
                 self._by_call.pop(place.call)
                 self._fill(runner, losses=place.losses)
         silent = TimeoutError(
-            f"nothing was heard from it for {limit:g} s (where one batch takes so long, lower search.retrain.batch_size)"
+            f"nothing was heard from it for {limit:g} s (if a batch takes so long, lower search.retrain.batch_size)"
         )
         return [ended for runner in hanging for ended in self._lost(runner, silent)]
 
