@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 from ray.tune.registry import register_env
 
 from purlkit.results import Episode
@@ -137,9 +138,28 @@ def sleeping(runners: int, episodes: int, sleep: float) -> None:
     algorithm.stop()
 
 
+def asking(count: int, turns: int = 20) -> float:
+    """CPU seconds of this process for what a turn of the real pool asks Ray: which of so many calls have ended."""
+    sleeper = ray.remote(num_cpus=0)(Sleeper).remote()
+    calls = [sleeper.sleep.remote() for _ in range(count)]
+    ray.wait(calls, num_returns=1, timeout=1.0)
+    began = time.process_time()
+    for _ in range(turns):
+        ray.wait(list(calls), num_returns=1, timeout=0)
+        ray.wait(list(calls), num_returns=count, timeout=0)
+    spent = time.process_time() - began
+    ray.kill(sleeper)
+    return spent / turns
+
+
+class Sleeper:
+    def sleep(self) -> None:
+        time.sleep(600)
+
+
 def simulated(counts: list[int], episodes: int) -> None:
     """With as many episodes for every number of runners, and hardly any learning: what grows is the runners alone."""
-    print("runners  driver CPU a step  the state that is saved after each episode")
+    print("runners  driver CPU a step  the state that is saved after each episode  asking Ray who has ended")
     for count in counts:
         algorithm = built(runners=count, episodes=episodes, agent=Agent(train_every=10_000))
         algorithm._runners = NobodyThere(count)
@@ -147,7 +167,11 @@ def simulated(counts: list[int], episodes: int) -> None:
         began = time.process_time()
         size = len(searchstate.dump(algorithm))
         spent = time.process_time() - began
-        print(f"{count:>7} {1000 * cpu:>14.3f} ms  {size / 2**20:.1f} MiB, {1000 * spent:.0f} ms", flush=True)
+        print(
+            f"{count:>7} {1000 * cpu:>14.3f} ms  {size / 2**20:.1f} MiB, {1000 * spent:.0f} ms  "
+            f"{1000 * asking(count):.2f} ms a turn",
+            flush=True,
+        )
         algorithm.stop()
 
 
