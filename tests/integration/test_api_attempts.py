@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from purlkit.results import CHECKPOINT, LOG, AttemptBrief, ErrorReport, Finish, Outcome, Phase, WorkerEvent
+from purlkit.results import (
+    CHECKPOINT,
+    LOG,
+    AttemptBrief,
+    ErrorReport,
+    Finish,
+    Heartbeat,
+    Outcome,
+    Phase,
+    Progress,
+    WorkerEvent,
+)
 from services.testing import a_blob, a_result, an_episode
 from tests.integration.over_http import HttpWorker, Service, a_success, assert_problem
 
@@ -47,6 +58,23 @@ def test_a_whole_life(service: Service) -> None:
         (LOG, "text/plain"),
         (CHECKPOINT, "application/octet-stream"),
     ]
+
+
+def test_a_job_that_waits_for_room_on_a_busy_cluster_says_so_for_as_long_as_it_does(
+    service: Service, worker: HttpWorker
+) -> None:
+    (job,) = service.http.get("/jobs").json()["data"]
+
+    def told(waits_for: str | None) -> str | None:
+        progress = Progress(fraction=0.1, phase=Phase.SEARCH, waits_for=waits_for)
+        beat = Heartbeat(phase=Phase.SEARCH, counter=1, progress=progress)
+        assert worker.call("POST", "/heartbeat", json=beat.model_dump(mode="json")).status_code == 200
+        seen = service.job(job["id"])
+        assert seen["state"] == "running"
+        return seen["pending_reason"]
+
+    assert told("the cluster is busy") == "the cluster is busy"
+    assert told(None) is None
 
 
 def test_the_search_history_comes_in_pages(service: Service, worker: HttpWorker) -> None:

@@ -58,6 +58,18 @@ def test_every_option_is_part_of_the_identity(option: dict[str, Any]) -> None:
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
+def test_what_the_paper_says_of_its_agent_is_the_default() -> None:
+    agent = Search().agent
+
+    assert (Search().episodes, len(agent.hidden)) == (55, 2)
+    assert (agent.exploration_fraction, agent.buffer_steps, agent.gamma, agent.target_update_every) == (
+        0.7,
+        400,
+        0.982,
+        15,
+    )
+
+
 def test_each_criterion_has_a_grid_of_twelve_actions() -> None:
     assert Search().alphas == (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2)
     shares = (0.0, 0.09, 0.18, 0.27, 0.36, 0.45, 0.54, 0.63, 0.72, 0.81, 0.9, 0.99)
