@@ -16,6 +16,7 @@ from api.recall import Recall
 from api.represent import JobsJson
 from api.sweeping import SweepTables
 from api.watching import Hub
+from purlkit.results import Sight
 from services.artifacts import Store
 from services.database import Database
 from services.errors import Unauthorized
@@ -26,6 +27,15 @@ from services.settings import Settings
 
 # A check imports torch and builds a model: a core and a few hundred megabytes for some seconds.
 CHECKS_AT_ONCE = 2
+
+
+@dataclass
+class Looking:
+    """Workers are asked what they see by one request at a time; one who waited meanwhile takes what that one got."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    in_vain: list[Sight] = field(default_factory=list)  # what was said when they could not be asked
+    in_vain_at: float = 0.0  # by time.monotonic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +49,7 @@ class Parts:
     caller: Caller = ANYBODY
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_AT_ONCE))
-    looking: asyncio.Lock = field(default_factory=asyncio.Lock)  # of GET /datasets, where workers must be asked
+    looking: Looking = field(default_factory=Looking)  # of GET /datasets, where workers must be asked
     jobs_json: JobsJson = field(default_factory=JobsJson)
     sweep_tables: SweepTables = field(default_factory=SweepTables)
     keys_in_flight: set[tuple[str, str]] = field(default_factory=set)  # of POSTs that have not been answered yet

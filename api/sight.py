@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,14 +31,20 @@ async def seen(parts: Parts) -> Mapping[str, str | None]:
     if isinstance(settings.datasets_dir, Path) and not settings.ray_address:
         found = await run_in_threadpool(sights, settings.datasets_dir)
     else:
-        async with parts.looking:  # of several who ask at once one waits for the workers
-            found = await run_in_threadpool(_remembered, parts) or await _asked(parts)
+        came = time.monotonic()
+        async with parts.looking.lock:
+            found = await run_in_threadpool(_remembered, parts) or _in_vain_since(parts, came) or await _asked(parts)
     return {sight.name: sight.reason for sight in found}
 
 
 def _remembered(parts: Parts) -> list[Sight]:
     with parts.db.read() as session:
         return checks.sights(session, within_seconds=REMEMBERED_SECONDS) or []
+
+
+def _in_vain_since(parts: Parts, came: float) -> list[Sight]:
+    """A cluster that does not answer is waited for a minute: not one after the other by all who ask."""
+    return parts.looking.in_vain if parts.looking.in_vain_at > came else []
 
 
 async def _asked(parts: Parts) -> list[Sight]:
@@ -50,4 +57,5 @@ async def _asked(parts: Parts) -> list[Sight]:
         why = str(problem)
     reason = f"the workers could not be asked: {why}"
     unknown = [Sight(name=each.name, reason=reason if each.files else None) for each in catalog.all_datasets().values()]
+    parts.looking.in_vain, parts.looking.in_vain_at = unknown, time.monotonic()
     return await run_in_threadpool(_remembered, parts) or unknown

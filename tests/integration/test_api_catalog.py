@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
@@ -105,6 +106,19 @@ def test_workers_that_can_not_be_asked_are_the_reason(tmp_path: Path) -> None:
 
     assert seen["cifar10"] == (False, "the workers could not be asked: Ray says FAILED")
     assert seen["digits"] == (True, None)
+
+
+def test_workers_that_do_not_answer_are_waited_for_once_by_all_who_ask_meanwhile(tmp_path: Path) -> None:
+    with serving(tmp_path, **IN_S3, PURL_CHECK_SECONDS="2") as service, ThreadPoolExecutor(4) as callers:
+        service.launcher.hangs = True
+
+        told = list(callers.map(lambda _: seen_by(service), range(4)))
+        assert len(service.launcher.launches) == 1
+        seen_by(service)
+
+        assert len(service.launcher.launches) == 2, "who comes later asks anew"
+    assert {seen["cifar10"][0] for seen in told} == {False}
+    assert "the check took longer than 2 s" in str(told[-1]["cifar10"][1])
 
 
 def test_timms_names_come_when_asked_for(service: Service) -> None:
