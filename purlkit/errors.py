@@ -9,6 +9,7 @@ import decimal
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 class PurlError(Exception):
@@ -21,6 +22,10 @@ class PurlError(Exception):
     def __init__(self, message: str, *, at: str | None = None, remedy: str | None = None) -> None:
         super().__init__(f"{message}: {remedy}" if remedy else message)
         self.at = at
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors come from other processes, by pickle: an exception's own way would hand the message to `__init__`."""
+        return _as_it_was, (type(self), self.args, self.__dict__)
 
 
 class InvalidSpec(PurlError):
@@ -101,6 +106,19 @@ class DataUnreachable(PurlError):
 
     code = "data_unreachable"
     retryable = True
+
+
+class CacheUnusable(PurlError):
+    """A node's cache for the data sets is set wrongly, or can't be written."""
+
+    code = "cache_unusable"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the node's cache for data sets can't be used ({why})",
+            at="/dataset",
+            remedy="look at PURL_DATASETS_CACHE and PURL_DATASETS_CACHE_BYTES where the workers run",
+        )
 
 
 class CacheTooSmall(PurlError):
@@ -250,6 +268,13 @@ class Impossible(PurlError):
     def __init__(self, *, code: str, message: str, at: str | None) -> None:
         super().__init__(message, at=at)
         self.code = code
+
+
+def _as_it_was(kind: type[PurlError], args: tuple[Any, ...], state: dict[str, Any]) -> PurlError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 def place_of(error: BaseException) -> str:

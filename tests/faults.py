@@ -18,6 +18,8 @@ Fault = Literal[
     "hang",  # it is carried out, and no answer comes
     "cut the request",  # half of its body arrives
     "cut the answer",  # half of the answer's body comes back
+    "301",
+    "403",
     "500",
     "503",
 ]
@@ -77,7 +79,7 @@ def fault_proxy(upstream: str, *, host: str = "127.0.0.1", port: int = 0) -> Ite
             fault = proxy.meet(f"{self.command} {self.path}")
             if fault == "drop":
                 return
-            if fault in ("500", "503"):
+            if fault is not None and fault.isdigit():
                 self._answer(int(fault), [], b"")
                 return
             if fault == "cut the request":

@@ -133,6 +133,7 @@ NEVER_ANSWERED = {
     "nodes_did_not_come",
     "data_unreachable",
     "cache_too_small",
+    "cache_unusable",
     "out_of_memory",
     "disk_full",
     "diverged",

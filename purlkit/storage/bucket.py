@@ -98,8 +98,10 @@ class Source:
             return True
         try:
             self._asked(lambda: obstore.head(self.bucket, path))
-        except MissingData:  # the bucket is there, and may be read
-            return False
+        except MissingData as why:
+            if isinstance(why.__cause__, FileNotFoundError):  # others say that nobody can know
+                return False
+            raise
         return True
 
     def open(self, path: str, version: Version) -> BinaryIO:
@@ -242,6 +244,12 @@ def _explained(problem: Exception) -> PurlError:
     if " 401 " in said or " 403 " in said:
         remedy = f"give the workers {KEYS} that may list and read it"
         return MissingData("the store of the data root refuses the workers", at=AT, remedy=remedy)
+    if "Received redirect" in said:
+        remedy = "set AWS_REGION to the bucket's where the workers run"
+        return MissingData("the bucket of the data root lies in another region", at=AT, remedy=remedy)
+    if "object with invalid path" in said:
+        remedy = "rename it, or name a prefix that is without it"
+        return MissingData("a name below the data root has an empty part, or is . or ..", at=AT, remedy=remedy)
     if isinstance(problem, FileNotFoundError) or " 412 " in said:
         remedy = "leave the files of a data set as they are while jobs use them"
         return MissingData("a file of the data set is gone or was changed", at=AT, remedy=remedy)

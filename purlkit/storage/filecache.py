@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from purlkit.errors import CacheTooSmall, DataUnreachable, DiskFull
+from purlkit.errors import CacheTooSmall, CacheUnusable, DataUnreachable, DiskFull
 
 # How many bytes there will be, and the bytes.
 Fetch = Callable[[], tuple[int, Iterator[bytes]]]
@@ -27,12 +28,15 @@ CACHE_BYTES = 20 * 2**30
 
 PART = ".part"
 LOCK = "lock"
+# The folders that a cleaning looks into. Beside them may lie what is not ours: lost+found, or somebody's data sets.
+OURS = re.compile("[0-9a-f]{3}")
 TOTAL = "bytes"
 # A cleaning looks at every file: it makes room for more than the one that needs it.
 KEPT_BY_A_CLEANING = 0.9
 # For so long a file waits for others to be closed, where all that is here is in use.
 ROOM_SECONDS = 60.0
 LOOK_SECONDS = 0.1
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class FileCache:
@@ -45,7 +49,10 @@ class FileCache:
     @classmethod
     def of_this_node(cls, environ: Mapping[str, str] = os.environ) -> FileCache:
         folder = environ.get("PURL_DATASETS_CACHE") or Path(tempfile.gettempdir()) / f"purl-datasets-{os.getuid()}"
-        return cls(Path(folder), int(environ.get("PURL_DATASETS_CACHE_BYTES") or CACHE_BYTES))
+        most = environ.get("PURL_DATASETS_CACHE_BYTES") or str(CACHE_BYTES)
+        if not (most.isascii() and most.isdigit()):
+            raise CacheUnusable("its size is no whole number of bytes")
+        return cls(Path(folder), int(most))
 
     def open(self, name: str, fetch: Fetch) -> BinaryIO:
         """The file of this name, fetched where it is not here. It stays at least until it is closed.
@@ -53,8 +60,15 @@ class FileCache:
         `name` is of hexadecimal digits, a new one for every content. Of several who ask at once one fetches.
         """
         path = self._folder / name[:3] / name
-        while (file := _kept(path)) is None:
-            self._keep(path, fetch)
+        try:
+            while (file := _kept(path)) is None:
+                self._keep(path, fetch)
+        except OSError as problem:
+            if problem.filename is None:  # of no path of ours: whoever fetches has troubles of their own
+                raise
+            if problem.errno in NO_ROOM:
+                raise DiskFull from problem
+            raise CacheUnusable(problem.strerror or "it can't be written") from problem
         return file
 
     def _keep(self, path: Path, fetch: Fetch) -> None:
@@ -113,9 +127,11 @@ class FileCache:
         """Removes what nobody has used for longest; how much is left. The caller has the count for itself."""
         found: list[tuple[int, int, Path]] = []
         for folder in self._folder.iterdir():
-            if folder.is_dir():
+            if OURS.fullmatch(folder.name) and folder.is_dir():
                 _remove_broken_off(folder)
                 for entry in os.scandir(folder):
+                    if not entry.name.startswith(folder.name):
+                        continue  # the lock, or no copy of ours
                     status = entry.stat()
                     found.append((status.st_mtime_ns, status.st_size, Path(entry.path)))
         left = sum(size for _, size, _ in found)
@@ -123,7 +139,7 @@ class FileCache:
         for _, size, path in sorted(found):
             if left <= goal:
                 break
-            if path.name != LOCK and path.suffix != PART and _removed(path):
+            if path.suffix != PART and _removed(path):
                 left -= size
         return left
 
@@ -189,7 +205,7 @@ def _reserved(part: Path, size: int) -> BinaryIO:
     except OSError as problem:
         file.close()
         part.unlink()
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        if problem.errno in NO_ROOM:
             raise DiskFull from problem
         raise
     return file

@@ -12,14 +12,16 @@ from purlkit.zoo import catalog
 
 def sights(root: str | Path) -> list[Sight]:
     """Whether each data set's files are there; what is in them only its loader knows."""
-    here, in_the_way = place(root, patient=False), None
+    here: Place | None = None
+    in_the_way: str | None = None
     found = []
     for entry in catalog.all_datasets().values():
         reason = in_the_way if entry.files else None
         if entry.files and reason is None:
             try:
+                here = here or place(root, patient=False)
                 reason = _lack(entry, here)
-            except PurlError as problem:  # the store's, and the same for all
+            except PurlError as problem:  # the store's or this machine's, and the same for all
                 reason = in_the_way = str(problem)
         found.append(Sight(name=entry.name, reason=reason))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -234,6 +235,43 @@ def test_why_the_workers_see_nothing_is_said(broken: str, flowers: Data, monkeyp
     assert seen["digits"] is None
     assert said in str(seen["image-folder"])
     assert seen["cifar10"] == seen["image-folder"]
+
+
+def test_keys_that_may_list_and_not_read_are_the_reason(own_flowers: Data, line: FaultProxy) -> None:
+    (entry,) = (each for each in catalog.DATASETS.values() if each.name == "cifar10")
+    own_flowers.put(f"{entry.files[0]}/data_batch_1", b"?")
+    line.plan("HEAD", *["403"] * 20)  # type: ignore[list-item]
+
+    seen = {sight.name: str(sight.reason) for sight in sights(own_flowers.url)}
+
+    assert "refuses the workers" in seen["har"], "nobody can know whether it is there"
+
+
+def test_a_region_that_is_not_the_buckets_is_the_reason(flowers: Data, line: FaultProxy) -> None:
+    line.always = "301"
+
+    with pytest.raises(MissingData, match="set AWS_REGION"):
+        datasets.load(FLOWERS, flowers.url)
+
+
+def test_a_name_that_no_file_could_have_is_the_reason(s3: S3Server, own_flowers: Data) -> None:
+    """Nothing that asking again for two minutes would change. Other programs make such names."""
+    bucket = own_flowers.url.split("/")[2]
+    s3.put_as_it_is(f"{bucket}/some/where/image-folder/flowers/train/n01//a.png", b"?")
+
+    with pytest.raises(MissingData, match="has an empty part"):
+        datasets.load(FLOWERS, own_flowers.url)
+
+
+def test_workers_that_lack_the_package_say_so_and_see_all_the_rest(
+    flowers: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+
+    seen = {sight.name: sight.reason for sight in sights(flowers.url)}
+
+    assert seen["digits"] is None
+    assert "install purlkit[s3]" in str(seen["cifar10"])
 
 
 def test_what_is_there_and_what_of_a_layout_is_missing(flowers: Data) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from purlkit.errors import CacheTooSmall, DataUnreachable
+from purlkit.errors import CacheTooSmall, CacheUnusable, DataUnreachable
 from purlkit.storage import filecache
 from purlkit.storage.filecache import FileCache
 from tests.waiting import wait_until
@@ -115,6 +115,34 @@ def test_what_can_find_no_room_says_what_to_do(origin: Origin, tmp_path: Path, m
         file.close()
     assert origin.read(9) == b"\11" * SIZE
     assert held(tmp_path) == counted(tmp_path)
+
+
+def test_what_else_lies_in_its_folder_is_left_alone(origin: Origin, tmp_path: Path) -> None:
+    """A disk of its own has lost+found, and somebody may have named a folder of data sets."""
+    (tmp_path / "lost+found" / "a folder").mkdir(parents=True)
+    (tmp_path / "imagenet").mkdir()
+    (tmp_path / "imagenet" / "a.JPEG").write_bytes(b"x" * SIZE)
+
+    for number in range(12):
+        origin.read(number)
+
+    assert (tmp_path / "imagenet" / "a.JPEG").exists()
+    assert [path.name for path in (tmp_path / "lost+found").iterdir()] == ["a folder"]
+    assert counted(tmp_path) <= 5 * SIZE
+
+
+def test_a_folder_that_can_not_be_used_is_named_and_no_file_is_blamed(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    origin = Origin(FileCache(tmp_path / "a file" / "cache", 5 * SIZE))
+
+    with pytest.raises(CacheUnusable, match=r"Not a directory.*look at PURL_DATASETS_CACHE"):
+        origin.read(1)
+
+
+@pytest.mark.parametrize("most", ["20G", "-1", "1.5"])
+def test_a_size_that_is_no_number_of_bytes_is_refused(most: str) -> None:
+    with pytest.raises(CacheUnusable, match="PURL_DATASETS_CACHE_BYTES"):
+        FileCache.of_this_node({"PURL_DATASETS_CACHE_BYTES": most})
 
 
 HANGS_IN_THE_MIDDLE = f"""
