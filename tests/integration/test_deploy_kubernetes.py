@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
@@ -64,6 +66,42 @@ def test_the_cluster_of_own_hosts_is_valid_by_rays_schema() -> None:
     schema = json.loads((Path(package.origin).parent / "autoscaler/ray-schema.json").read_text())
 
     jsonschema.validate(yaml.safe_load((DEPLOY / "ray/cluster.yaml").read_text()), schema)
+
+
+def test_own_hosts_can_write_their_cache_and_their_head_needs_no_gpu() -> None:
+    docker = yaml.safe_load((DEPLOY / "ray/cluster.yaml").read_text())["docker"]
+    options = [*docker["run_options"], *docker["worker_run_options"]]
+    environ = compose.image_environ("deploy/workers.Dockerfile")
+    environ |= dict(one.removeprefix("--env=").split("=", 1) for one in options if one.startswith("--env="))
+    read_only = [one.split(":")[1] for one in options if one.startswith("--volume=") and one.endswith(":ro")]
+
+    assert read_only
+    assert [path for path in read_only if Path(environ["PURL_DATASETS_CACHE"]).is_relative_to(path)] == []
+    assert not [one for one in docker["run_options"] if "gpu" in one]
+    assert "--gpus=all" in docker["worker_run_options"]
+
+
+def test_the_job_that_migrates_is_in_nobodys_way_when_something_is_applied_again() -> None:
+    """A Job can't be changed: one that stays would refuse every other setting and image."""
+    (job,) = (document for _, document in documents() if document["kind"] == "Job")
+
+    assert 0 < job["spec"]["ttlSecondsAfterFinished"] <= 3600
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+@pytest.mark.parametrize("layer", ["base", "gpu"])
+def test_kustomize_puts_both_layers_together(layer: str) -> None:
+    said = subprocess.run(["kubectl", "kustomize", DEPLOY / "kubernetes" / layer], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    made = [*yaml.safe_load_all(said.stdout)]
+    (settings,) = (document for document in made if document["kind"] == "ConfigMap")
+    (cluster,) = (document["spec"] for document in made if document["kind"] == "RayCluster")
+    images = [group["template"]["spec"]["containers"][0]["image"] for group in cluster["workerGroupSpecs"]]
+
+    assert {document["metadata"].get("namespace", "purl") for document in made} == {"purl"}
+    assert images == ["purl-workers:local-cpu", "purl-workers:local-cuda"][: len(images)]
+    assert len(growth.parse(settings["data"]["PURL_RAY_GROWS_TO"])) == len(images) == (2 if layer == "gpu" else 1)
+    assert said.stdout.count(f"name: {settings['metadata']['name']}\n") == 4, "it, and the three that are given it"
 
 
 def test_no_container_may_be_more_than_it_has_to_be() -> None:
