@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.hosts import NAMESPACES, NETNS, Host, Hosts, hosts, wait_for_line
+from tests.cluster.topology import at_work
 from tests.waiting import wait_until
 
 PORT = 8000
@@ -100,6 +101,22 @@ def test_each_host_finds_its_own_disk_under_the_path_that_all_use(made: Hosts) -
         wait_until("it is written", partial(host.log, "name"))
         assert host.log("name").strip() == host.name
     assert (one.disk == other.disk) == (made.kind == NAMESPACES)
+
+
+def test_whatever_works_for_an_attempt_is_found_by_any_name_and_nothing_of_rays_own(made: Hosts) -> None:
+    """What the cluster's tests mean by "nothing is left" on a host."""
+    host = made.add("one")
+
+    def titled(*titles: str) -> None:
+        for title in titles:
+            host.start("bash", "-c", f"exec -a '{title}' sleep 600", log="log", environ=os.environ)
+        wait_until("they run", lambda: all(host.pids(title, "600") for title in titles))
+
+    titled("ray::IDLE", "ray::DashboardAgent", "ray::IDLE_SpillWorker")
+    assert at_work(host) == []
+    titled("ray::fine_tune", "ray::Worker.tune", "python -m workers.run")
+
+    wait_until("all three are found", lambda: len(at_work(host)) == 3)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

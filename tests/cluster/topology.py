@@ -23,6 +23,7 @@ import httpx
 from tests import postgres
 from tests.acceptance.running import QUICK
 from tests.cluster.hosts import Host, Hosts, hosts, wait_for_line
+from tests.cluster.kernel import read
 from tests.cluster.user import User
 from tests.debian import program
 from tests.faults import FaultProxy, fault_proxy
@@ -47,6 +48,8 @@ AGENT_PORTS = (
     "metrics-export-port",
     "runtime-env-agent-port",
 )
+# What a node has while nobody uses it, by the titles that Ray gives to processes. All others do a job's work.
+RAYS_OWN = ("IDLE", "DashboardAgent", "RuntimeEnvAgent", "JobSupervisor", "SPILL_", "RESTORE_", "DELETE_")
 # What ends is started again, as a container or a unit of systemd would be.
 AGAIN = 'while :; do "$@"; echo "ended with $?, again"; sleep 1; done'
 
@@ -81,13 +84,7 @@ class Cluster:
 
     def _start_ray(self, host: Host, *words: str) -> None:
         # Hosts that share an address must not share ports, nor a folder for Ray's files.
-        ports = (
-            "dashboard-agent-listen-port",
-            "dashboard-agent-grpc-port",
-            "metrics-export-port",
-            "runtime-env-agent-port",
-        )
-        own = [f"--{name}={host.port(52_000 + number)}" for number, name in enumerate(ports)]
+        own = [f"--{name}={host.port(52_000 + number)}" for number, name in enumerate(AGENT_PORTS)]
         folder = f"--temp-dir={host.disk / 'ray'}"
         ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", *words, *own, folder]
         rest = [f"--node-ip-address={host.address}", "--disable-usage-stats", f"--object-store-memory={OBJECT_STORE}"]
@@ -185,6 +182,13 @@ class Cluster:
         self.database.kill()
         with self.hosts.by_name["db"].entered():
             self.database.start()
+
+
+def at_work(host: Host) -> list[int]:
+    """Drivers of attempts, and whatever Ray runs for them, by any name."""
+    titles = {pid: read(pid, "cmdline").partition("ray::")[2] for pid in host.pids("ray::")}
+    busy = [pid for pid, title in titles.items() if title and not title.startswith(RAYS_OWN)]
+    return [*host.pids("workers.run"), *busy]
 
 
 @contextmanager

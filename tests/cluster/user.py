@@ -78,7 +78,7 @@ class User(Jobs):
         before = len(self.episodes(job_id))
         wait_until(
             "another episode is on record",
-            lambda: len(self.episodes(job_id)) > before or self.job(job_id)["state"] == "succeeded",
+            lambda: len(self.episodes(job_id)) > before or self.job(job_id)["state"] not in ("queued", "running"),
             seconds=JOB_SECONDS,
         )
         return time.monotonic() - since
