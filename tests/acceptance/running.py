@@ -49,6 +49,13 @@ LEAST_JOB: dict[str, Any] = {
     "resources": {"env_runners": 1},
 }
 
+# The same on the images that tests.unit.test_image_folders.write_images makes.
+ON_IMAGES: dict[str, Any] = {
+    **LEAST_JOB,
+    "dataset": {"name": "image-folder", "kwargs": {"folder": "flowers", "classes": 3, "size": 16}},
+    "search": {**LEAST_JOB["search"], "retrain": {"epochs": 1, "images": 20}},
+}
+
 JOB_SECONDS = 600.0
 
 

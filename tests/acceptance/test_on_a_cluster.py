@@ -6,13 +6,12 @@ import hashlib
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import obstore
 import pytest
 from obstore.store import S3Store as Bucket
 
-from tests.acceptance.running import JOB_SECONDS, LEAST_JOB, LONGER_JOB, SMALL_JOB, RunningService, serving
+from tests.acceptance.running import JOB_SECONDS, LONGER_JOB, ON_IMAGES, SMALL_JOB, RunningService, serving
 from tests.ray_head import TOKEN, RayHead, ray_head
 from tests.s3 import S3Server, s3_server
 from tests.unit.test_image_folders import write_images
@@ -57,13 +56,6 @@ def service(
         PURL_ARTIFACTS=f"s3://{s3.make_bucket('artifacts')}/purl",
         **s3.environ(),
     )
-
-
-ON_IMAGES: dict[str, Any] = {
-    **LEAST_JOB,
-    "dataset": {"name": "image-folder", "kwargs": {"folder": "flowers", "classes": 3, "size": 16}},
-    "search": {**LEAST_JOB["search"], "retrain": {"epochs": 1, "images": 20}},
-}
 
 
 def test_a_job_runs_from_images_in_s3_to_checkpoint(service: RunningService, head: RayHead) -> None:

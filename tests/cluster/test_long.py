@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from services.database import Database
-from tests.acceptance.running import LONGER_JOB, same_outcome
+from tests.acceptance.running import LONGER_JOB, ON_IMAGES, same_outcome
 from tests.cluster.hosts import NAMESPACES
 from tests.cluster.topology import START_SECONDS, Cluster, a_cluster, at_work
 from tests.cluster.upgrade import FILLED_IN, REVISION, next_version
@@ -104,6 +104,22 @@ def test_two_jobs_at_once_through_the_front_door(cluster: Cluster, undisturbed: 
     with_metrics = [host.name for host in cluster.servers if "purl_" in cluster.metrics(host)]
     assert with_metrics == ["server1", "server2"]
     assert cluster.user.http.get("/metrics").status_code == 404, "the front door lets nobody see it"
+
+
+def test_a_job_from_images_in_s3_to_a_checkpoint(cluster: Cluster, record_property: Tell) -> None:
+    """Each node fetches what its own processes read, with keys of its own, into its own cache."""
+    told = cluster.user.http.get("/datasets", timeout=120).json()["data"]
+    seen = {one["name"]: one["reason"] for one in told}
+    assert seen["image-folder"] is None
+    assert "imagenet/train and imagenet/val" in seen["imagenet"]
+
+    # Nothing is decoded ahead: the runners open files as well, and not the driver alone.
+    job_id = cluster.user.done({**ON_IMAGES, "resources": {"env_runners": 2, "data_bytes": 0}})
+
+    assert cluster.user.wrong_files(job_id) == []
+    with_files = [node.name for node in cluster.nodes if any((node.folder / "cache").glob("???/" + "?" * 64))]
+    record_property("told", f"images in S3: fetched by {', '.join(with_files)}")
+    assert len(with_files) > 1
 
 
 def test_a_node_with_a_runner_is_killed(cluster: Cluster, running: str, settled: Settled) -> None:

@@ -28,6 +28,7 @@ from tests.cluster.user import User
 from tests.debian import program
 from tests.faults import FaultProxy, fault_proxy
 from tests.s3 import S3Server, s3_server
+from tests.unit.test_image_folders import write_images
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,7 +37,7 @@ UPSTREAM = "\t\tdynamic a {\n\t\t\tname api\n\t\t\tport 8000\n\t\t\trefresh 5s\n
 
 TOKEN = "a-token-of-the-tests-" + "0" * 43
 API, FRONT, INNER, STORE, DATABASE, GCS, DASHBOARD = 8000, 8000, 8001, 9000, 5432, 6379, 8265
-BUCKET = "artifacts"
+BUCKET, DATA = "artifacts", "data"
 NODE_CPUS = 2
 # Small: nothing in these jobs is larger than a few megabytes, and three nodes share one machine's memory.
 OBJECT_STORE = "100000000"
@@ -80,9 +81,12 @@ class Cluster:
 
     def start_node(self, node: Host) -> None:
         address = f"--address={self.head.address}:{self.head.port(GCS)}"
-        self._start_ray(node, address, f"--num-cpus={NODE_CPUS}")
+        # Keys to the data sets are the nodes' own affair: no job and no spec says them.
+        keys = {**self.s3.environ(), "AWS_ENDPOINT_URL_S3": self.store.url}
+        cache = {"PURL_DATASETS_CACHE": str(node.disk / "cache")}
+        self._start_ray(node, address, f"--num-cpus={NODE_CPUS}", **keys, **cache)
 
-    def _start_ray(self, host: Host, *words: str) -> None:
+    def _start_ray(self, host: Host, *words: str, **own_environ: str) -> None:
         # Hosts that share an address must not share ports, nor a folder for Ray's files.
         own = [f"--{name}={host.port(52_000 + number)}" for number, name in enumerate(AGENT_PORTS)]
         folder = f"--temp-dir={host.disk / 'ray'}"
@@ -92,7 +96,8 @@ class Cluster:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
         threads = {"OMP_NUM_THREADS": "1", "PATH": path}
-        host.start("sh", "-c", AGAIN, "sh", *ray, *rest, log="ray.log", environ={**_inherited(), **auth, **threads})
+        environ = {**_inherited(), **auth, **threads, **own_environ}
+        host.start("sh", "-c", AGAIN, "sh", *ray, *rest, log="ray.log", environ=environ)
 
     def ray(self, path: str, **params: str) -> Any:
         """What the head's dashboard says, as a dispatcher would ask it."""
@@ -205,9 +210,14 @@ def a_cluster(*, nodes: int, servers: int) -> Iterator[Cluster]:
             swift = stack.enter_context(s3_server(s3.folder))
             line = stack.enter_context(fault_proxy(swift.url, host=s3.address, port=s3.port(STORE)))
         # Signed out here: a program that is asked for the first time starts threads, and they would stay in there.
-        make_bucket = swift.link("PUT", BUCKET)
+        make_buckets = [swift.link("PUT", name) for name in (BUCKET, DATA)]
+        images = made.folder / "images"
+        write_images(images / "image-folder" / "flowers")
         with s3.entered():
-            httpx.put(make_bucket, trust_env=False).raise_for_status()
+            for make in make_buckets:
+                httpx.put(make, trust_env=False).raise_for_status()
+            for file in images.rglob("*.*"):
+                swift.put_as_it_is(f"{DATA}/{file.relative_to(images)}", file.read_bytes())
         with db.entered():
             database = stack.enter_context(postgres.running_server(host=db.address, port=db.port(DATABASE)))
         # Closed at once: a connection to a server that will be killed is of no use later.
@@ -230,6 +240,7 @@ def a_cluster(*, nodes: int, servers: int) -> Iterator[Cluster]:
                 "AWS_METADATA_ENDPOINT": "http://127.0.0.1:9",
                 "PURL_DATABASE_URL": database.by_network(url),
                 "PURL_ARTIFACTS": f"s3://{BUCKET}/purl",
+                "PURL_DATASETS_DIR": f"s3://{DATA}",
                 "PURL_RAY_ADDRESS": f"http://{head.address}:{head.port(DASHBOARD)}",
                 "PURL_RAY_DRIVER_CPUS": "1",
                 "PURL_PUBLIC_URL": f"http://{front.address}:{inner}",
