@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -48,7 +49,7 @@ class FileCache:
 
     @classmethod
     def of_this_node(cls, environ: Mapping[str, str] = os.environ) -> FileCache:
-        folder = environ.get("PURL_DATASETS_CACHE") or Path(tempfile.gettempdir()) / f"purl-datasets-{os.getuid()}"
+        folder = environ.get("PURL_DATASETS_CACHE") or _folder_of_ours()
         most = environ.get("PURL_DATASETS_CACHE_BYTES") or str(CACHE_BYTES)
         if not (most.isascii() and most.isdigit()):
             raise CacheUnusable("its size is no whole number of bytes")
@@ -162,6 +163,17 @@ class _Total:
 
     def write(self, total: int) -> None:
         os.pwrite(self._fd, b"%-31d\n" % total, 0)
+
+
+def _folder_of_ours() -> Path:
+    """Under a name that anybody could have taken before, in a folder that anybody may write to."""
+    folder = Path(tempfile.gettempdir()) / f"purl-datasets-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise CacheUnusable("others can write what has its name in the temporary folder")
+    return folder
 
 
 def _kept(path: Path) -> BinaryIO | None:

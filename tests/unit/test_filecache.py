@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,6 +145,29 @@ def test_a_folder_that_can_not_be_used_is_named_and_no_file_is_blamed(tmp_path: 
 def test_a_size_that_is_no_number_of_bytes_is_refused(most: str) -> None:
     with pytest.raises(CacheUnusable, match="PURL_DATASETS_CACHE_BYTES"):
         FileCache.of_this_node({"PURL_DATASETS_CACHE_BYTES": most})
+
+
+def test_a_folder_of_somebody_else_in_the_temporary_folder_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has it could hand us any bytes, and links through which we would write."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / f"purl-datasets-{os.getuid()}"
+    (tmp_path / "theirs").mkdir()
+    folder.symlink_to(tmp_path / "theirs")
+    with pytest.raises(CacheUnusable, match="others can write"):
+        FileCache.of_this_node({})
+
+    folder.unlink()
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    with pytest.raises(CacheUnusable, match="others can write"):
+        FileCache.of_this_node({})
+
+    folder.rmdir()
+    for _ in range(2):
+        assert Origin(FileCache.of_this_node({})).read(1) == b"\1" * SIZE
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 HANGS_IN_THE_MIDDLE = f"""
