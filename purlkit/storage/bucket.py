@@ -111,21 +111,20 @@ class Source:
     def _tree(self, folder: str) -> Tree:
         import obstore
 
-        def below(prefix: str) -> list[ObjectMeta]:
+        # Of a million objects all that is known takes a gigabyte: only name and version are kept of each page.
+        def below(prefix: str) -> list[tuple[str, Version]]:
             pages = partial(obstore.list, self.bucket, f"{prefix}/", chunk_size=1000)
-            return self._asked(lambda: [each for page in pages() for each in page])
+            return self._asked(lambda: [_named(each) for page in pages() for each in page])
 
         top = self._asked(lambda: obstore.list_with_delimiter(self.bucket, f"{folder}/" if folder else None))
         if not folder:  # all of the bucket would be much more than anybody asked for
-            return {
-                "": dict.fromkeys(top["common_prefixes"]) | {each["path"]: _version(each) for each in top["objects"]}
-            }
+            return {"": dict.fromkeys(top["common_prefixes"]) | dict(map(_named, top["objects"]))}
         with ThreadPoolExecutor(LISTERS, thread_name_prefix="list") as pool:
-            found = [*top["objects"], *(each for part in pool.map(below, top["common_prefixes"]) for each in part)]
+            parts = [[_named(each) for each in top["objects"]], *pool.map(below, top["common_prefixes"])]
         tree: Tree = {}
-        for each in found:
-            parent, _, name = each["path"].rpartition("/")
-            tree.setdefault(parent, {}).setdefault(name, _version(each))
+        for path, version in (each for part in parts for each in part):
+            parent, _, name = path.rpartition("/")
+            tree.setdefault(parent, {}).setdefault(name, version)
             while len(parent) > len(folder):
                 parent, _, name = parent.rpartition("/")
                 tree.setdefault(parent, {})[name] = None
@@ -231,6 +230,10 @@ def _elsewhere(name: str, patience: float, trees: dict[str, Tree]) -> Source:
 
 def _version(meta: ObjectMeta) -> Version:
     return hashlib.blake2b(f"{meta['size']} {meta['e_tag']}".encode(), digest_size=12).digest()
+
+
+def _named(meta: ObjectMeta) -> tuple[str, Version]:
+    return meta["path"], _version(meta)
 
 
 def _explained(problem: Exception) -> PurlError:

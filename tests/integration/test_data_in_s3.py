@@ -6,13 +6,14 @@ import os
 import pickle
 import shutil
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import obstore
 import pytest
 import torch
-from obstore.store import S3Store
+from obstore.store import MemoryStore, S3Store
 
 from purlkit import spec
 from purlkit.check import check
@@ -296,6 +297,25 @@ def test_a_dry_run_finds_what_is_missing(flowers: Data) -> None:
     assert [reason.code for reason in report.reasons] == ["missing_data"]
     assert "image-folder/<folder>/train" in report.reasons[0].message
     assert report.layers
+
+
+def test_a_listing_of_many_files_needs_little_more_than_what_is_kept_of_it() -> None:
+    """ImageNet has 1.3 million: with all that S3 tells of each it took a gigabyte."""
+    count, store = 5000, MemoryStore()
+    for number in range(count):
+        obstore.put(store, f"train/n{number // 500:08d}/n{number // 500:08d}_{number:06d}.JPEG", b"")
+    source = in_s3.Source("memory", store, cache=None, patience=0)  # type: ignore[arg-type]
+
+    tracemalloc.start()
+    try:
+        listed = source.entries("train")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert listed is not None
+    assert len(listed) == 10
+    assert most < 500 * count
 
 
 def test_only_what_lies_directly_in_the_folder_of_a_class_counts(s3: S3Server, bucket: str, tmp_path: Path) -> None:
