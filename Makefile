@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUNNERS ?= 2
 SEED ?= 0
 TESTS ?= 3
-KILLS ?= 50
+KILLS ?= 60
 CHAOS ?= 1
 FUZZ_CASES ?= 20000
 SECURITY_SECONDS ?= 150
@@ -42,7 +42,7 @@ cluster-test: $(READY)  ## a cluster of network namespaces to which everything h
 browser:  ## chromium for the dashboard's tests, where it is missing (as root, by apt)
 	@command -v chromium >/dev/null || tests/install_chromium.sh
 
-soak: $(READY)  ## kill any process of running jobs, KILLS=50 times, and compare the bits (about half an hour)
+soak: $(READY)  ## kill any process of running jobs, KILLS=60 times, and compare the bits (about half an hour)
 	@$(RUN) -m benchmarks.soak --kills $(KILLS)
 
 chaos: $(READY)  ## kill, stop and starve the service for hours; CHAOS=0.1 is a tenth of it

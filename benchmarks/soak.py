@@ -1,7 +1,7 @@
 """Kills what can be killed of running jobs, again and again: every job ends with the same bits as an undisturbed one.
 
-`python -m benchmarks.soak --kills 50`: a real service with jobs of two runners, SIGKILL for a process of a random kind
-each time a new episode is on record. It ends at the first job that differs.
+`python -m benchmarks.soak --kills 60`: a real service with jobs of two runners, SIGKILL for a process each time a
+new episode is on record, of the kinds in turn. It ends at the first job that differs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from purlkit.processes import is_alive, start_ticks
 from tests import ray_processes
 from tests.acceptance.running import LONGER_JOB, RunningService, serving
 from tests.waiting import wait_until
@@ -53,10 +54,13 @@ def _child(*words: str) -> Kill:
 
 
 def _end(pid: int) -> bool:
+    """Waits for its end as well: what still dies would be there to be killed a second time."""
+    started = start_ticks(pid)
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return False
+    wait_until(f"{pid} is gone", lambda: started is None or not is_alive(pid, started), seconds=PATIENCE_SECONDS)
     return True
 
 
@@ -97,14 +101,22 @@ def has_more_than(episodes: int, service: RunningService, job_id: str) -> bool:
     return count(service, job_id) > episodes
 
 
-def disturb(service: RunningService, job_id: str, kills: int, seconds: dict[str, list[float]]) -> int:
+def kinds_in_turn() -> Iterator[str]:
+    """Every kind once, in an order of chance, before any comes again: of 60 kills ten are of each."""
+    while True:
+        yield from random.sample(sorted(KINDS), len(KINDS))
+
+
+def disturb(
+    service: RunningService, job_id: str, kills: int, kinds: Iterator[str], seconds: dict[str, list[float]]
+) -> int:
     """Up to so many kills in one job's search, each after the search has got further; how many there were."""
     episodes = LONGER_JOB["search"]["episodes"]
     for done in range(kills):
         before = count(service, job_id)
         if before >= episodes - 4:
             return done
-        kind = random.choice(sorted(KINDS))
+        kind = next(kinds)
         wait_until(f"there is a {kind}", lambda kind=kind: KINDS[kind](service), seconds=PATIENCE_SECONDS)
         began = time.monotonic()
         further = partial(has_more_than, max(before, 0), service, job_id)
@@ -116,12 +128,12 @@ def disturb(service: RunningService, job_id: str, kills: int, seconds: dict[str,
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0, help="of which kinds are killed")
     options = parser.parse_args()
     random.seed(options.seed)
     seconds: dict[str, list[float]] = defaultdict(list)
-    done = jobs = 0
+    done, jobs, kinds = 0, 0, kinds_in_turn()
     began = time.monotonic()
     with a_service() as service:
         one_runner = {**LONGER_JOB, "resources": {"env_runners": 1}}
@@ -129,7 +141,7 @@ def main() -> int:
         while done < options.kills:
             job_id = service.submit(LONGER_JOB)
             wait_until("it searches", partial(has_more_than, 0, service, job_id), seconds=PATIENCE_SECONDS)
-            done += disturb(service, job_id, options.kills - done, seconds)
+            done += disturb(service, job_id, options.kills - done, kinds, seconds)
             jobs += 1
             if outcome(service, service.ended(job_id)) != expected:
                 sys.exit(f"{job_id} differs from the undisturbed job")

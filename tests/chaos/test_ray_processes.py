@@ -12,7 +12,7 @@ import pytest
 
 from tests.chaos.scale import tell, times
 
-KILLS = times(60, short=6)  # of runners, raylets, heads, attempts, APIs and dispatchers: ten of each, as chance has it
+KILLS = times(60, short=6)  # of runners, raylets, heads, attempts, APIs and dispatchers: ten of each
 
 
 @pytest.mark.long
