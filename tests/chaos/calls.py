@@ -144,11 +144,11 @@ class Worker(Calls):
         self._said = self._counter = self._logged = 0
         try:
             brief, sent = self._ask("GET", "")
-        except Superseded:
+            step = int(self._fetched(brief["saved"]["step"]["href"])) if brief["saved"] else 0
+        except Exception:
             self.close()
             raise
         self.job = brief["job_id"]
-        step = int(self._fetched(brief["saved"]["step"]["href"])) if brief["saved"] else 0
         self.note("brief", sent, job=self.job, attempt=number, step=step)
         self.step = step
 
