@@ -20,7 +20,7 @@ from services.database import Database
 from tests.acceptance.running import LONGER_JOB, ON_IMAGES, same_outcome
 from tests.cluster.hosts import NAMESPACES
 from tests.cluster.topology import START_SECONDS, Cluster, a_cluster, at_work
-from tests.cluster.upgrade import FILLED_IN, REVISION, next_version
+from tests.versions import FILLED_IN, REVISION, next_version
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
@@ -197,7 +197,7 @@ def test_a_rolling_upgrade_with_a_migration(
     cluster: Cluster, running: str, undisturbed: str, settled: Settled, tmp_path: Path
 ) -> None:
     """The tables first, then one process after the other: reads go on, the job goes on, and so does what was stored."""
-    cluster.code = next_version(tmp_path)
+    cluster.code = next_version(tmp_path / "next", migrates=True)
 
     with reading(cluster, running) as answers:
         began = time.monotonic()
