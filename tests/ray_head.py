@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -69,7 +71,8 @@ class RayHead:
 
 
 @contextmanager
-def ray_head(**environ: str) -> Iterator[RayHead]:
+def ray_head(grows_by: dict[str, int] | None = None, **environ: str) -> Iterator[RayHead]:
+    """`grows_by`: what each of two nodes has that Ray's own autoscaler starts here once somebody waits for them."""
     # A path that is short enough for Ray's sockets.
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     gcs, dashboard, agent, agent_grpc, metrics, env_agent = _free_ports(6)
@@ -81,6 +84,11 @@ def ray_head(**environ: str) -> Iterator[RayHead]:
         f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={env_agent}",
         "--disable-usage-stats", "--object-store-memory=100000000",
     ]  # fmt: skip
+    if grows_by is not None:
+        config = folder / "autoscaling.json"
+        config.write_text(json.dumps(_autoscaling(grows_by, gcs_address=f"127.0.0.1:{gcs}")))
+        command.append(f"--autoscaling-config={config}")
+        environ |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("PURL_", "PYTHONPATH", "RAY_"))
     }
@@ -105,6 +113,41 @@ def ray_head(**environ: str) -> Iterator[RayHead]:
         head.kill()
         assert session_members(process.pid) == []
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _autoscaling(grows_by: dict[str, int], *, gcs_address: str) -> dict[str, Any]:
+    """Ray's provider for its own tests: its nodes are raylets of this machine."""
+    return {
+        "cluster_name": "tests",
+        "max_workers": 2,
+        # The rest is as KubeRay has it: nodes look after themselves, nobody goes there by SSH.
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": gcs_address,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "worker_liveness_check": False,
+        },
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": 2}, "node_config": {}, "max_workers": 0},
+            "growing": {"resources": grows_by, "node_config": {}, "min_workers": 0, "max_workers": 2},
+        },
+        "head_node_type": "ray.head.default",
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": 0.1,
+        "auth": {},
+        "initialization_commands": [],
+        "setup_commands": [],
+        "head_setup_commands": [],
+        "worker_setup_commands": [],
+        "head_start_ray_commands": [],
+        "worker_start_ray_commands": [],
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
+        "rsync_exclude": [],
+        "rsync_filter": [],
+    }
 
 
 def _is_up(head: RayHead) -> bool:
