@@ -7,11 +7,11 @@ are of the machine's monotonic clock, so those of several processes can be compa
 from __future__ import annotations
 
 import json
+import math
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ MOVES = {
 ENDED = ("succeeded", "failed", "cancelled")
 # Of an attempt, but for its last word: that may be repeated for ever, and a repeated one changes nothing.
 WRITES = ("beat", "say", "log", "save", "stage")
+# An attempt that was answered in any of these ways is there, so those before it have been given up.
+HEARD = (*WRITES, "brief", "finish")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +80,16 @@ def violations(ops: list[Op], finals: dict[str, Final]) -> list[str]:
     by_job: dict[str, list[Op]] = defaultdict(list)
     for op in ops:
         by_job[op.job].append(op)
-    found = [*_keys(ops, finals)]
     for job_id, final in finals.items():
-        mine = by_job[job_id]
-        for rule in (_observed, _moved_legally, _fenced, _remembered, _told_once, _one_result, _cancelled):
-            found += [f"{job_id}: {said}" for said in rule(mine, final)]
+        by_job[job_id].append(Op(what="see", job=job_id, sent=math.inf, ended=math.inf, told=final.job))
+    found = [*_keys(ops, finals)]
+    for job_id, mine in by_job.items():
+        # Of a job that was deleted there is what was seen of it before.
+        for rule in (_ended_for_ever, _fenced, _remembered, _read_your_write):
+            found += [f"{job_id}: {said}" for said in rule(mine)]
+    for job_id, final in finals.items():
+        for judge in (_moved_legally, _told_once, _one_result):
+            found += [f"{job_id}: {said}" for said in judge(by_job[job_id], final)]
     return found
 
 
@@ -105,18 +112,22 @@ def _keys(ops: list[Op], finals: dict[str, Final]) -> Iterator[str]:
         yield f"{job_id}: was deleted and is there"
 
 
-def _observed(ops: Iterable[Op], final: Final) -> Iterator[str]:
-    """Ended means unchanged, and what was seen one after another can be reached one from another."""
-    seen = [op for op in ops if op.what == "see"]
-    seen.append(Op(what="see", sent=float("inf"), ended=float("inf"), told=final.job))
-    for before, after in pairwise(seen):
-        if after.sent < before.ended:
-            continue  # at the same time: either may have come first
-        was, now = before.told["state"], after.told["state"]
-        if was in ENDED and _lasting(before.told) != _lasting(after.told):
-            yield f"had ended {was} and changed afterwards"
-        elif now not in _reachable(was):
-            yield f"was seen {was} and then {now}"
+def _seen(ops: Iterable[Op]) -> list[Op]:
+    return [op for op in ops if op.what == "see"]
+
+
+def _ended_for_ever(ops: list[Op]) -> Iterator[str]:
+    """Ended means unchanged. Between states that are no end every one can be reached from every other."""
+    ends = [op for op in _seen(ops) if op.told["state"] in ENDED]
+    if not ends:
+        return
+    first = min(ends, key=lambda op: op.ended)
+    # What ends say of it never differs, so it does not matter which of two that overlap came first.
+    if any(_lasting(op.told) != _lasting(first.told) for op in ends):
+        yield f"had ended {first.told['state']} and changed afterwards"
+    for op in _seen(ops):
+        if op.sent > first.ended and op.told["state"] not in ENDED:
+            yield f"was seen {first.told['state']} and then {op.told['state']}"
 
 
 def _lasting(job: dict[str, Any]) -> Any:
@@ -124,19 +135,32 @@ def _lasting(job: dict[str, Any]) -> Any:
     return {name: job[name] for name in ("state", "result", "error", "finished_at", "spec", "created_at")}
 
 
-def _reachable(state: str) -> set[str]:
-    found, new = {state}, {state}
-    while new:
-        new = {after for before in new for after in MOVES[before]} - found
-        found |= new
-    return found
+def _read_your_write(ops: list[Op]) -> Iterator[str]:
+    """What was accepted shows in whatever is asked for afterwards."""
+    asked = [op for op in ops if op.what in ("cancel", "pause") or (op.what == "finish" and "checkpoint" in op.told)]
+    taken_back = [op for op in ops if op.what == "resume"]
+    for write in asked:
+        for op in _seen(ops):
+            resumed = any(back.ended > write.sent and back.sent < op.ended for back in taken_back)
+            excused = write.what == "pause" and resumed
+            if op.sent > write.ended and not excused and not _shows(write.what, op.told):
+                yield f"a {write.what} was accepted, and then it was seen {op.told['state']}"
+                break
 
 
-def _moved_legally(_: Iterable[Op], final: Final) -> Iterator[str]:
+def _shows(write: str, job: dict[str, Any]) -> bool:
+    if write == "cancel":
+        return job["state"] == "cancelled" or job["requested"] == "cancel"
+    if write == "pause":
+        return job["state"] not in ("queued", "running") or job["requested"] is not None
+    return bool(job["state"] == "succeeded")
+
+
+def _moved_legally(_: list[Op], final: Final) -> Iterator[str]:
     state = None
     for event in (event for event in final.events if event["type"] == "state"):
         after = event["data"]["state"]
-        if state is not None and after not in MOVES[state]:
+        if after not in (MOVES[state] if state else {"queued"}):
             yield f"moved from {state} to {after}"
         state = after
     if state != final.job["state"]:
@@ -147,18 +171,32 @@ def _moved_legally(_: Iterable[Op], final: Final) -> Iterator[str]:
         yield "its events have gaps"
 
 
-def _fenced(ops: Iterable[Op], _: Final) -> Iterator[str]:
-    """Whatever an attempt says after its successor has been heard changes nothing, so it is not acknowledged."""
+def _fenced(ops: list[Op]) -> Iterator[str]:
+    """What an attempt says changes nothing, so it is not acknowledged, once it is known to have been given up: by its
+    successor, by its own last word, or by the end of its job.
+    """
     heard: dict[int, float] = {}
+    said_all: dict[int, float] = {}
+    job_ended = math.inf
     for op in ops:
         if op.what in WRITES:
+            let = f"attempt {op.attempt} was let write ({op.what})"
             later = [number for number, at in heard.items() if number > op.attempt and op.sent > at]
             if later:
-                yield f"attempt {op.attempt} was let write ({op.what}) after attempt {later[0]} had been heard"
+                yield f"{let} after attempt {later[0]} had been heard"
+            elif op.sent > said_all.get(op.attempt, math.inf):
+                yield f"{let} after its own last word"
+            elif op.sent > job_ended:
+                yield f"{let} after its job had ended"
+        if op.what in HEARD:
             heard.setdefault(op.attempt, op.ended)
+        if op.what == "finish":
+            said_all.setdefault(op.attempt, op.ended)
+        if op.what == "see" and op.told["state"] in ENDED:
+            job_ended = min(job_ended, op.ended)
 
 
-def _remembered(ops: Iterable[Op], _: Final) -> Iterator[str]:
+def _remembered(ops: list[Op]) -> Iterator[str]:
     """Work that was acknowledged is what the next attempt begins with, or something later."""
     saved: list[Op] = []
     for op in ops:
@@ -170,34 +208,40 @@ def _remembered(ops: Iterable[Op], _: Final) -> Iterator[str]:
                 yield f"attempt {op.attempt} began at step {op.told['step']}, and {best} had been saved"
 
 
-def _told_once(ops: Iterable[Op], final: Final) -> Iterator[str]:
+def _told_once(ops: list[Op], final: Final) -> Iterator[str]:
     """What an attempt was told has arrived is among the events, once and in order."""
     notes = [event["data"]["note"] for event in final.events if event["type"] == "note"]
-    said = [note for op in ops if op.what == "say" for note in op.told["notes"]]
-    for note in said:
-        if notes.count(note) != 1:
-            yield f"the event {note!r} is there {notes.count(note)} times"
-    if len(set(notes)) != len(notes):
+    said: dict[int, list[str]] = defaultdict(list)
+    for op in ops:
+        if op.what == "say":
+            said[op.attempt] += op.told["notes"]
+    times, places = Counter(notes), {note: place for place, note in enumerate(notes)}
+    for attempt, told in said.items():
+        for note in told:
+            if times[note] != 1:
+                yield f"the event {note!r} is there {times[note]} times"
+        there = [places[note] for note in told if note in places]
+        if there != sorted(there):
+            yield f"the events of attempt {attempt} are not in their order"
+    if len(places) != len(notes):
         yield "an event is there twice"
 
 
-def _one_result(ops: Iterable[Op], final: Final) -> Iterator[str]:
-    succeeded = {op.attempt: op.told["checkpoint"] for op in ops if op.what == "finish" and "checkpoint" in op.told}
+def _one_result(ops: list[Op], final: Final) -> Iterator[str]:
+    accepted = {(op.attempt, op.told["checkpoint"]) for op in ops if op.what == "finish" and "checkpoint" in op.told}
     ends = [e for e in final.events if e["type"] == "state" and e["data"]["state"] in ENDED]
+    state, result, error = (final.job[name] for name in ("state", "result", "error"))
     if len(ends) > 1:
         yield f"ended {len(ends)} times"
-    if len(succeeded) > 1:
-        yield f"has the results of the attempts {sorted(succeeded)}"
-    if succeeded and final.job["state"] != "succeeded" and not any(op.what == "cancel" for op in ops):
-        yield f"a success was acknowledged, and it is {final.job['state']}"
-    if final.job["state"] == "succeeded":
-        promised = final.job["result"]["checkpoint"]["sha256"]
+    if len(accepted) > 1:
+        yield f"has the results of the attempts {sorted(attempt for attempt, _ in accepted)}"
+    if (result is not None, error is not None) != (state == "succeeded", state in ("failed", "cancelled")):
+        yield f"is {state}, with{'' if result else 'out'} a result and with{'' if error else 'out'} an error"
+    if sum(attempt["state"] == "succeeded" for attempt in final.job["attempts"]) > 1:
+        yield "more than one of its attempts has succeeded"
+    if state == "succeeded" and result is not None:
+        promised = result["checkpoint"]["sha256"]
         if final.checkpoint != promised:
             yield f"its checkpoint is {final.checkpoint}, and its result says {promised}"
-        if succeeded and promised not in succeeded.values():
+        if accepted and promised not in {checkpoint for _, checkpoint in accepted}:
             yield "its result is not the one that was acknowledged"
-
-
-def _cancelled(ops: Iterable[Op], final: Final) -> Iterator[str]:
-    if any(op.what == "cancel" for op in ops) and final.job["state"] != "cancelled":
-        yield f"a cancel was accepted, and it is {final.job['state']}"
