@@ -17,9 +17,12 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
+            new = [folder for folder in (root, *root.parents) if not folder.exists()]
             for folder in (root / "blobs", root / "tmp"):
                 folder.mkdir(parents=True, exist_ok=True)
-            _sync_folder(root)
+            # A folder of which its own has no name yet would be gone with all that is in it.
+            for folder in (root, *(made.parent for made in new)):
+                _sync_folder(folder)
         except OSError as error:
             remedy = "choose a folder that this account may write to"
             raise BadSetting("PURL_ARTIFACTS", f"can't be used ({error.strerror})", remedy=remedy) from error

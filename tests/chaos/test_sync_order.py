@@ -31,7 +31,10 @@ class Disk:
     def rename(self, source: Path, target: Path) -> None:
         if source.stat().st_ino not in self.synced:
             self.said.append("a file got its name before its bytes were on the disk")
-        self.unsynced_names.add(target.parent.stat().st_ino)
+        self.name(target)
+
+    def name(self, path: Path) -> None:
+        self.unsynced_names.add(path.parent.stat().st_ino)
 
     def commit(self) -> None:
         if self.unsynced_names:
@@ -41,7 +44,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
-    fsync, replace, commit = os.fsync, Path.replace, DefaultDialect.do_commit
+    fsync, replace, mkdir, commit = os.fsync, Path.replace, os.mkdir, DefaultDialect.do_commit
 
     def noted_commit(self: Any, connection: Any) -> None:
         disk.commit()
@@ -51,12 +54,17 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
         disk.rename(self, target)
         return replace(self, target)
 
+    def noted_mkdir(path: Any, *args: Any) -> None:
+        mkdir(path, *args)
+        disk.name(Path(path))
+
     def noted_fsync(descriptor: int) -> None:
         fsync(descriptor)
         disk.fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(Path, "replace", noted_replace)
+    monkeypatch.setattr(os, "mkdir", noted_mkdir)
     monkeypatch.setattr(DefaultDialect, "do_commit", noted_commit)
     return disk
 
