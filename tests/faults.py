@@ -30,6 +30,7 @@ class FaultProxy:
     url: str = ""
     upstream: str = ""
     requests: list[str] = field(default_factory=list)
+    met: list[Fault] = field(default_factory=list)
     always: Fault | None = None  # while this is set every request fares so, until it is None again
     _planned: list[tuple[str, Fault]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -53,13 +54,17 @@ class FaultProxy:
     def meet(self, line: str) -> Fault | None:
         with self._lock:
             self.requests.append(line)
-            if self.always is not None:
-                return self.always
-            for place, (request, fault) in enumerate(self._planned):
-                if all(word in line for word in request.split()):
-                    del self._planned[place]
-                    return fault
-            return None
+            fault = self.always or self._next(line)
+            if fault is not None:
+                self.met.append(fault)
+            return fault
+
+    def _next(self, line: str) -> Fault | None:
+        for place, (request, fault) in enumerate(self._planned):
+            if all(word in line for word in request.split()):
+                del self._planned[place]
+                return fault
+        return None
 
     def wait_for_the_end(self) -> None:
         self._closing.wait(60)

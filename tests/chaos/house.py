@@ -69,12 +69,15 @@ class House:
         process.start()
         return process
 
-    def kill(self, name: str) -> None:
-        self.send(name, signal.SIGKILL)
+    def kill(self, name: str) -> bool:
+        return self.send(name, signal.SIGKILL)
 
-    def send(self, name: str, number: signal.Signals) -> None:
+    def send(self, name: str, number: signal.Signals) -> bool:
+        """Whether there was anybody to get it: one that has died is not there until it is started again."""
         with self._lock, suppress(ProcessLookupError):
             os.kill(self.pid(name), number)
+            return True
+        return False
 
     def pid(self, name: str) -> int:
         with self._lock:

@@ -84,10 +84,14 @@ def test_jobs_end_and_their_artifacts_match(world: World, tmp_path: Path) -> Non
             ended = [town.client.wait_for(job_id, "succeeded", "failed", seconds=600) for job_id in jobs]
         found = town.violations()
 
-    tell(f"{JOBS} jobs, {world.deaths} deaths of PostgreSQL, {len(world.proxy.requests)} requests to S3")
+    tell(
+        f"{JOBS} jobs, {world.deaths} deaths of PostgreSQL, {len(world.proxy.requests)} requests to S3, "
+        f"{len(world.proxy.met)} of them failed"
+    )
     assert found == []
     assert {job["state"] for job in ended} == {"succeeded"}
     assert world.deaths > 0
+    assert world.proxy.met
 
 
 @pytest.mark.long
@@ -102,8 +106,10 @@ def test_a_real_search_and_race_end_and_their_files_match(world: World, tmp_path
             finals = {job_id: client.final(job_id)}
 
     tell(
-        f"{world.deaths} deaths of PostgreSQL, {len(world.proxy.requests)} requests to S3, attempts {ended['attempts']}"
+        f"{world.deaths} deaths of PostgreSQL, {len(world.proxy.requests)} requests to S3, {len(world.proxy.met)} of "
+        f"them failed, attempts {ended['attempts']}"
     )
     assert violations(read(tmp_path / "history"), finals) == []
     assert ended["state"] == "succeeded", ended["error"]
     assert world.deaths > 0
+    assert world.proxy.met

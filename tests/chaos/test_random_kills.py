@@ -50,7 +50,9 @@ def test_nothing_is_lost_and_nothing_has_two_results(
 
         found, log = town.violations(), town.log_tail()
         recoveries = killing.recoveries()
+        last_word = max(op.ended for op in town.ops() if op.what == "finish")
 
+    under_way = sum(at < last_word for _, _, at in killing.done)
     p99 = recoveries[round(0.99 * (len(recoveries) - 1))].seconds
     kinds = dict(Counter(kind for kind, _, _ in killing.done))
     tell(
@@ -58,6 +60,9 @@ def test_nothing_is_lost_and_nothing_has_two_results(
         f"kills in {time.monotonic() - began:.0f} s; recovery p50 {recoveries[len(recoveries) // 2].seconds:.1f} s, "
         f"p99 {p99:.1f} s of {len(recoveries)}"
     )
+    tell(f"{under_way} of the kills came while jobs were under way")
     tell("the slowest: " + ", ".join(f"{one.kind} {one.seconds:.1f} s" for one in recoveries[:-6:-1]))
     assert found == [], log
+    assert kinds.keys() == set(killing.kinds)
+    assert under_way > KILLS / 2, "most kills met nothing"
     assert p99 <= LEASE_SECONDS + SPARE_SECONDS

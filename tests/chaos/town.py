@@ -135,12 +135,15 @@ class Killing:
     done: list[tuple[str, str, float]] = field(default_factory=list)
     _dead: set[int] = field(default_factory=set)  # workers: one that nobody has missed yet can't be killed again
 
+    @property
+    def kinds(self) -> list[str]:
+        return ["api", "dispatcher", "worker"] + (["database"] if self.town.server else [])
+
     def run(self) -> None:
         chance = random.Random(self.seed)
-        kinds = ["api", "dispatcher", "worker"] + (["database"] if self.town.server else [])
         while len(self.done) < self.kills:
             time.sleep(chance.uniform(0.05, 0.5))
-            self._kill(chance.choice(kinds), chance)
+            self._kill(chance.choice(self.kinds), chance)
 
     def _kill(self, kind: str, chance: random.Random) -> None:
         whose = ""
@@ -160,8 +163,8 @@ class Killing:
             self.done.append((kind, whose, time.monotonic()))
             self.town.server.start()
             return
-        else:
-            self.town.house.kill(chance.choice([name for name in self.town.names if name.startswith(kind)]))
+        elif not self.town.house.kill(chance.choice([name for name in self.town.names if name.startswith(kind)])):
+            return
         self.done.append((kind, whose, time.monotonic()))
 
     def recoveries(self) -> list[Recovery]:
