@@ -37,7 +37,8 @@ class FaultProxy:
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def plan(self, request: str, *faults: Fault) -> None:
-        """The next requests whose line contains all of these words, such as "PUT" or "POST uploadId=", fare so."""
+        """The next requests whose line contains all of these words, such as "PUT" or "POST uploadId=", fare so; any
+        with none."""
         with self._lock:
             self._planned += [(request, fault) for fault in faults]
 

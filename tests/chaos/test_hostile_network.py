@@ -61,9 +61,10 @@ class World:
     def _trouble(self, over: threading.Event) -> None:
         chance = random.Random(0)
         while not over.wait(FAULT_SECONDS):
-            # Never two at a time: faults that pile up would fail every request for ever.
+            # Never two at a time: faults that pile up would fail every request for ever. And for whatever comes next:
+            # one that waits for a HEAD, which hardly ever comes, would keep all others from happening.
             if not self.proxy.waiting:
-                self.proxy.plan(chance.choice(["PUT", "HEAD", "GET"]), chance.choice(FAULTS))
+                self.proxy.plan("", chance.choice(FAULTS))
 
 
 @pytest.fixture
