@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.chaos.failpoints import ROOT
 from tests.chaos.scale import is_long, tell, times
 from tests.chaos.town import Town, a_town
 
@@ -15,6 +17,9 @@ SOAK_SECONDS = times(1800, short=60)
 OFF = 3  # workers whose clocks are off; their leases would run out many times within the soak
 # What a process may have gained between its warm state and the end.
 MORE_MIB, MORE_DESCRIPTORS, MORE_THREADS = 16, 8, 4
+
+WALL_CLOCK = re.compile(r"time\.time(_ns)?\(|from time import|datetime\.(now|utcnow|today)|(local|gm)time\(|strftime\(")
+AHEAD = "the clock of the first is ahead"  # written by the worker whose is
 
 Measured = tuple[float, int, int]  # MiB, descriptors, threads
 
@@ -67,6 +72,8 @@ def test_a_soak_leaves_everything_flat_and_clocks_that_are_off_cost_no_lease(
             off.client.wait_for(job_id, "cancelled")
         found, deaths = town.violations() + off.violations(), town.house.deaths() + off.house.deaths()
 
+        assert (off.datasets / AHEAD).exists(), "no clock was off"
+
     first, last = samples[0], samples[-1]
     tell(f"{database}: {SOAK_SECONDS} s, {jobs} jobs; MiB, descriptors, threads halfway {first}, at the end {last}")
     assert found == []
@@ -76,3 +83,11 @@ def test_a_soak_leaves_everything_flat_and_clocks_that_are_off_cost_no_lease(
         assert grown[0] < MORE_MIB, (name, samples)
         assert grown[1] < MORE_DESCRIPTORS, (name, samples)
         assert grown[2] < MORE_THREADS, (name, samples)
+
+
+def test_nothing_that_runs_elsewhere_reads_a_clock_that_may_be_off() -> None:
+    """Which is why an hour costs nothing; the workers above would not notice a clock that is read in another way."""
+    files = [path for package in ("workers", "purlkit") for path in (ROOT / package).rglob("*.py")]
+    readers = [path.relative_to(ROOT).as_posix() for path in files if WALL_CLOCK.search(path.read_text())]
+    # Which of the files that a machine keeps was used last: by its own clock alone.
+    assert readers == ["purlkit/storage/filecache.py"]
