@@ -130,9 +130,11 @@ def _raise(action: str, primitive: Primitive, args: tuple[Any, ...]) -> NoReturn
         from obstore.exceptions import GenericError
 
         raise GenericError(f"planted: {action}")
+    if action == "exception":
+        raise RuntimeError("planted")  # what nobody has thought of
     if primitive != "commit":
         code = errno.ENOSPC if action == "ENOSPC" else errno.EIO
-        raise RuntimeError("planted") if action == "exception" else OSError(code, os.strerror(code))
+        raise OSError(code, os.strerror(code))
     if args[0].name == "sqlite":
         broken = sqlite3.OperationalError(f"planted: {action}")
         broken.sqlite_errorname = "SQLITE_FULL" if action == "ENOSPC" else "SQLITE_IOERR"
