@@ -57,6 +57,7 @@ ON_IMAGES: dict[str, Any] = {
 }
 
 JOB_SECONDS = 600.0
+ENDED = ("succeeded", "failed", "cancelled")
 
 
 class Jobs:
@@ -78,7 +79,7 @@ class Jobs:
     def ended(self, job_id: str, *, seconds: float = JOB_SECONDS) -> dict[str, Any]:
         return wait_until(
             f"{job_id} has ended",
-            lambda: job if (job := self.job(job_id))["state"] in ("succeeded", "failed", "cancelled") else None,
+            lambda: job if (job := self.job(job_id))["state"] in ENDED else None,
             seconds=seconds,
         )
 
@@ -88,7 +89,12 @@ class Jobs:
 
     def searching(self, job_id: str, *, episodes: int) -> None:
         """Wait until the search is in the middle: so many episodes are on record and more are to come."""
-        wait_until(f"{episodes} episodes", lambda: len(self.episodes(job_id)) >= episodes, seconds=JOB_SECONDS)
+
+        def there() -> bool:
+            assert self.job(job_id)["state"] not in ENDED, f"it ended before it had {episodes} episodes"
+            return len(self.episodes(job_id)) >= episodes
+
+        wait_until(f"{episodes} episodes", there, seconds=JOB_SECONDS)
         assert self.job(job_id)["state"] == "running"
 
 

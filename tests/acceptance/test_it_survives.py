@@ -103,7 +103,8 @@ def test_a_cancelled_job_ends_cancelled_and_its_processes_are_gone(service: Runn
 def test_a_job_that_all_this_happens_to_ends_as_if_nothing_had_happened(
     service: RunningService, uninterrupted: dict[str, Any], data_dir: Path
 ) -> None:
-    """API and dispatcher killed, then the attempt, then SIGTERM to the service and another one in its place."""
+    """API, dispatcher, a runner and Ray's head killed, then the attempt, then SIGTERM to the service and another one in
+    its place."""
     job_id = service.submit(JOB)
     service.searching(job_id, episodes=4)
     [pid] = service.attempt_pids()
@@ -114,9 +115,11 @@ def test_a_job_that_all_this_happens_to_ends_as_if_nothing_had_happened(
             os.kill(killed, signal.SIGKILL)
             wait_until(f"{words} is back", lambda w=words, k=killed: service.child(*w) not in (None, k))
         assert service.job(job_id)["state"] == "running"  # asked here, for an API takes seconds to answer again
+    for kind in (ray_processes.RUNNER, ray_processes.GCS):
+        os.kill(ray_processes.pids(kind, session=pid)[0], signal.SIGKILL)
+    service.searching(job_id, episodes=8)
     assert service.attempt_pids() == [pid]  # the same attempt still: theirs were no losses of its
 
-    service.searching(job_id, episodes=8)
     os.kill(pid, signal.SIGKILL)
     wait_until("another attempt is there", lambda: len(service.job(job_id)["attempts"]) == 2)
     before = len(service.episodes(job_id))
