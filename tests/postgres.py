@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import URL, make_url
 
+from purlkit.processes import PROC, is_alive, start_ticks
 from services.database import upgrade
 from tests.waiting import wait_until
 
@@ -81,9 +82,18 @@ class Server:
         return int((self._data / "postmaster.pid").read_text().split()[0])
 
     def kill(self) -> None:
-        """The server dies as by kill -9, and what it had not committed with it."""
-        os.kill(self.postmaster, signal.SIGKILL)
+        """The server dies as by kill -9, and what it had not committed with it.
+
+        Its children leave when they notice. The next server refuses to start while one of them has not.
+        """
+        postmaster = self.postmaster
+        os.kill(postmaster, signal.SIGSTOP)  # so that it has no more of them
+        pids = map(int, (PROC / f"{postmaster}/task/{postmaster}/children").read_text().split())
+        children = [(pid, started) for pid in pids if (started := start_ticks(pid)) is not None]
+        os.kill(postmaster, signal.SIGKILL)
         self.stop()
+        for pid, started in children:
+            wait_until(f"its child {pid} has left", lambda p=pid, s=started: not is_alive(p, s))
 
     def stop(self) -> None:
         if self._process is not None:
