@@ -10,8 +10,7 @@ from tests.acceptance.running import SMALL_JOB
 from tests.cluster.topology import Cluster, a_cluster
 from tests.waiting import wait_until
 
-# Long until its time is measured on a machine at rest: at a load of 15 it took 216 s, of which `make test` has 45.
-pytestmark = [pytest.mark.acceptance, pytest.mark.long]
+pytestmark = pytest.mark.acceptance
 
 EPISODES = 20
 JOB = {
