@@ -102,7 +102,7 @@ def test_the_job_that_migrates_is_in_nobodys_way_when_something_is_applied_again
     assert 0 < job["spec"]["ttlSecondsAfterFinished"] <= 3600
 
 
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed, and Debian has one too old")
 @pytest.mark.parametrize("layer", ["base", "gpu"])
 def test_kustomize_puts_both_layers_together(layer: str) -> None:
     said = subprocess.run(["kubectl", "kustomize", DEPLOY / "kubernetes" / layer], capture_output=True, text=True)
