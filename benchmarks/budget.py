@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -33,24 +33,28 @@ from purlkit.training.data import subset
 
 RESAMPLES = 10_000
 UNITS, FEWEST = 10, 5  # of a cell that claims something; of one that has a p-value at all
+CONTENDERS = ("naive + budget", "purl-budget", *RIVALS)  # beside the naive methods
 Row = dict[str, Any]
 
 
 def run(lines: Lines, unit: Unit, sparsity: float) -> None:
     place: Key = (unit.data, unit.blocks, sparsity, unit.number)
-    for name in NAIVE:
-        lines.once((*place, name), partial(unit.outcome, unit.naive(sparsity)[name]))
+    naive = unit.naive(sparsity)
+    unit.each(lambda name: lines.once((*place, name), partial(unit.outcome, naive[name])), NAIVE)
     found = lines.once((*place, "purl-budget found"), partial(_found, unit, sparsity))
-    lines.once((*place, "purl-budget"), partial(unit.outcome, tuple(found["allocation"])))
-    for name in RIVALS:
-        lines.once((*place, name), partial(_rival, lines, place, unit, name, found))
     best = _ranked({name: lines.rows[(*place, name)] for name in NAIVE})[0]
     epochs = round(found["images"] / len(unit.splits.train)) + FineTune().epochs
-    lines.once((*place, "naive + budget"), partial(unit.outcome, unit.naive(sparsity)[best], epochs))
+    works: dict[str, Callable[[], Any]] = {
+        "purl-budget": partial(unit.outcome, tuple(found["allocation"])),
+        "naive + budget": partial(unit.outcome, naive[best], epochs),
+        **{name: partial(_rival, lines, place, unit, name, found) for name in RIVALS},
+    }
+    unit.each(lambda name: lines.once((*place, name), works[name]), list(works))
 
 
 def _found(unit: Unit, sparsity: float) -> Row:
-    result = search(unit.copy(), unit.splits.without_test(), sparsity=sparsity, seed=unit.number)
+    splits = unit.splits.without_test()
+    result = search(unit.copy(), splits, sparsity=sparsity, seed=unit.number, yardstick=unit.yardstick)
     naive = [list(each) for each in result.scouted.naive]
     known = {"allocation": result.allocation, "evaluations": result.evaluations, "images": result.images}
     return {**known, "naive": naive, "seconds": result.seconds, "losses": [e.loss for e in result.episodes]}
@@ -63,8 +67,8 @@ def _rival(lines: Lines, place: Key, unit: Unit, name: str, found: Row) -> Row:
     """
     settings, sparsity = default_settings(unit.splits.train), float(place[2])
     images, model = subset(unit.splits.train, settings.retrain.images, unit.number), unit.copy()
-    yardstick = Yardstick(model, images, unit.splits.reward, settings.retrain)
-    last = Yardstick(model, images, unit.splits.reward, longer(settings.retrain))
+    yardstick = unit.yardstick(model, images, unit.splits.reward, settings.retrain)
+    last = unit.yardstick(model, images, unit.splits.reward, longer(settings.retrain))
 
     def short(allocation: Allocation) -> float:
         work = partial(_loss, yardstick, allocation, derive(unit.number, "retrain"))
@@ -72,7 +76,9 @@ def _rival(lines: Lines, place: Key, unit: Unit, name: str, found: Row) -> Row:
 
     def long(field: Sequence[Allocation], rung: int) -> list[float]:
         seed = derive(unit.number, "halving", rung)
-        return [float(lines.once((*place, f"long {rung}", *a), partial(_loss, last, a, seed))) for a in field]
+        return unit.each(
+            lambda a: float(lines.once((*place, f"long {rung}", *a), partial(_loss, last, a, seed))), field
+        )
 
     naive: dict[Allocation, float] = {tuple(kept): loss for kept, loss in found["naive"]}
     seen = Seen(short, found["evaluations"], dict(naive))
@@ -101,11 +107,11 @@ def table(lines: Lines, *, development: bool) -> dict[Key, list[dict[str, float]
         units[data, blocks, sparsity, unit][str(who)] = value
     cells: dict[Key, list[dict[str, float]]] = defaultdict(list)
     for (*cell, number), row in sorted(units.items()):
-        if "naive + budget" not in row or (int(number) >= FIRST_DEVELOPMENT_UNIT) != development:
+        if not {*NAIVE, *CONTENDERS} <= row.keys() or (int(number) >= FIRST_DEVELOPMENT_UNIT) != development:
             continue
         first, second = _ranked({name: row[name] for name in NAIVE})[:2]
-        whose = {"naive": first, "second naive": second, "naive + budget": "naive + budget"}
-        whose |= {name: name for name in ("purl-budget", *RIVALS)}
+        whose = {"naive": first, "second naive": second}
+        whose |= {name: name for name in CONTENDERS}
         cells[tuple(cell)].append({told: mean(row[name]["test"]) for told, name in whose.items()})
     return cells
 

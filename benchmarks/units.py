@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from purlkit import baselines, spec
 from purlkit.budget.allocation import Allocation, allocation_of
+from purlkit.budget.yardstick import Yardstick
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.pruning.ranking import largest
 from purlkit.seeds import derive
-from purlkit.spec import FineTune, Training
+from purlkit.spec import FineTune, Retrain, Training
 from purlkit.training.data import Samples, Splits
 from purlkit.training.evaluate import accuracy, cross_entropy
 from purlkit.training.loop import train
@@ -32,6 +34,7 @@ NAIVE = ("uniform", "erk", "global", "global-mt", "lamp")
 FINE_TUNE_SEEDS = 2
 FOLDS = 5
 Key = tuple[str | int | float, ...]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,17 @@ class Unit:
 
     def trained(self, epochs: int | None = None) -> nn.Module:
         """The dense network, or as it was after so many epochs of its training."""
-        kind = spec.Model(name="digits-resnet", kwargs={"width": self.width, "blocks": self.blocks})
-        shape = tuple(self.splits.train.shape)
-        model = models.build(
-            kind, shape=(shape[0], shape[1], shape[2]), classes=10, seed=derive(self.number, "initial")
-        )
+        model = self.untrained()
         stop = None if epochs is None else lambda done: done >= epochs
         train(model, self.splits.train, Training(), seed=derive(self.number, "dense"), stop=stop)
         return model
+
+    def each(self, work: Callable[[Any], Value], items: Sequence[Any]) -> list[Value]:
+        """In turn; units whose trainings are done elsewhere do it at once."""
+        return [work(item) for item in items]
+
+    def yardstick(self, model: nn.Module, images: Samples, measured_on: Samples, training: Retrain) -> Yardstick:
+        return Yardstick(model, images, measured_on, training)
 
     def naive(self, sparsity: float) -> dict[str, Allocation]:
         layers = prunable_layers(self.dense)
@@ -87,11 +93,18 @@ class Unit:
 
     def copy(self) -> nn.Module:
         """Another with the same weights; the dense one is only ever looked at."""
-        kind = spec.Model(name="digits-resnet", kwargs={"width": self.width, "blocks": self.blocks})
-        shape = tuple(self.splits.train.shape)
-        model = models.build(kind, shape=(shape[0], shape[1], shape[2]), classes=10, seed=0)
+        model = self.untrained()
         model.load_state_dict(self.dense.state_dict())
         return model
+
+    def untrained(self) -> nn.Module:
+        kind = spec.Model(name="digits-resnet", kwargs={"width": self.width, "blocks": self.blocks})
+        return models.build(kind, shape=self.image_shape, classes=10, seed=derive(self.number, "initial"))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.splits.train.shape
+        return channels, height, width
 
 
 def loss_on(model: nn.Module, *splits: Samples) -> float:
@@ -121,6 +134,7 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._one_at_a_time = Lock()
         self.rows: dict[Key, Any] = {}
         if path.exists():
             for line in path.read_text().splitlines():
@@ -131,7 +145,7 @@ class Lines:
         """What is known under the key; else the work is done, and its result written before anything else begins."""
         if key not in self.rows:
             value = work()
-            with self.path.open("a") as file:
+            with self._one_at_a_time, self.path.open("a") as file:
                 file.write(json.dumps({"key": key, "value": value}) + "\n")
             self.rows[key] = value
         return self.rows[key]

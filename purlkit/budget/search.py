@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from purlkit.training.data import Samples, Splits, splits_of, subset
 
 # The trainings that choose among the best allocations are so much longer than those that found them.
 LONGER = 2
+
+YardstickOf = Callable[[nn.Module, Samples, Samples, Retrain], Yardstick]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +48,12 @@ def search(
     settings: Search | None = None,
     seed: int = 0,
     on_episode: OnEpisode | None = None,
+    yardstick: YardstickOf = Yardstick,
 ) -> BudgetResult:
     """Learns how to divide what `sparsity` leaves among the layers of a trained network, in this process.
 
     `data` is a `Splits`, or a pair (images, classes) of which a fifth drives the reward. The network is left as it
-    came.
+    came. `yardstick` makes what allocations are measured by.
     """
     splits = splits_of(data).to(next(model.parameters()).device)
     if settings is None:
@@ -61,13 +64,14 @@ def search(
     env = BudgetEnv(
         model, images, reward_images, search=settings, target_sparsity=sparsity, retrain_seed=derive(seed, "retrain")
     )
+    env.yardstick = yardstick(model, images, reward_images, settings.retrain)
     scouted, memory = scout(env)
     walks, greedy = play(env, settings, seed=seed, on_episode=on_episode, memory=memory)
 
-    last = Yardstick(model, images, reward_images, longer(settings.retrain))
+    last = yardstick(model, images, reward_images, longer(settings.retrain))
     allocation = halve(
         finalists(scouted, walks, greedy),
-        lambda field, rung: [last(each, derive(seed, "halving", rung)).loss for each in field],
+        lambda field, rung: last.losses(field, derive(seed, "halving", rung)),
     )
     return BudgetResult(
         mask=env.yardstick.mask_of(allocation),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +70,9 @@ class Yardstick:
             if len(self._known) > self._remembered:
                 self._known.popitem(last=False)
         return worth
+
+    def losses(self, allocations: Sequence[Allocation], seed: int) -> list[float]:
+        return [self(allocation, seed).loss for allocation in allocations]
 
     def _measure(self, mask: Mask, seed: int) -> Worth:
         self.trained += 1
