@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import multiprocessing
+import pickle
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -44,11 +47,26 @@ Place = tuple[int, int]  # of images in the store: from, how many
 
 
 @dataclass(frozen=True, eq=False)
+class Bits:
+    """A row of booleans, small enough to be sent around."""
+
+    packed: npt.NDArray[np.uint8]
+    count: int
+
+    @classmethod
+    def of(cls, row: Tensor) -> Bits:
+        return cls(np.packbits(row.numpy()), len(row))
+
+    def row(self) -> Tensor:
+        return torch.from_numpy(np.unpackbits(self.packed, count=self.count).view(np.bool_))
+
+
+@dataclass(frozen=True, eq=False)
 class Job:
     """One training and what to measure after it."""
 
     start: int
-    kept: Tensor
+    kept: Bits
     order: Order
     measured_on: Sequence[Place] = ()
     shared: str = ""  # what several ask for is done once, under this name, and they get the trained network
@@ -83,20 +101,20 @@ class Remote:
 
     def leave(self) -> None:
         with self._sending:
-            self._connection.send((0, "leave"))
+            self._connection.send_bytes(pickle.dumps((0, "leave")))
 
     def _ask(self, what: tuple[Any, ...]) -> Any:
         answer: Future[Any] = Future()
         with self._sending:
             self._number += 1
             self._asked[self._number] = answer
-            self._connection.send((self._number, *what))
+            self._connection.send_bytes(pickle.dumps((self._number, *what)))
         return answer.result()
 
     def _listen(self) -> None:
         while True:
             try:
-                number, answer = self._connection.recv()
+                number, answer = pickle.loads(self._connection.recv_bytes())
             except EOFError:
                 return
             self._asked.pop(number).set_result(answer)
@@ -130,13 +148,15 @@ class RemoteUnit(Unit):
         model = self.untrained()
         net, place = net_of(model), self.place(self.splits.train)
         order = Order.of(*place, Training(), derive(self.number, "dense"))
-        done = self.remote.train(Job(self.remote.start(model), net.kept({}), order, shared=f"dense {self.number}"))
+        done = self.remote.train(
+            Job(self.remote.start(model), Bits.of(net.kept({})), order, shared=f"dense {self.number}")
+        )
         assert done.state is not None
         model.load_state_dict(done.state, strict=False)
         return model
 
     def outcome(self, allocation: Allocation, epochs: int | None = None) -> dict[str, list[float]]:
-        kept = net_of(self.dense).kept(self.mask_of(allocation).keep)
+        kept = Bits.of(net_of(self.dense).kept(self.mask_of(allocation).keep))
         start, place = self.remote.start(self.dense), self.place(self.splits.train)
         measured_on = [self.place(self.splits.select), self.place(self.splits.test)]
         training = FineTune() if epochs is None else FineTune(epochs=epochs)
@@ -159,7 +179,9 @@ class RemoteYardstick(Yardstick):
     def _measure(self, mask: Mask, seed: int) -> Worth:
         self.trained += 1
         order = Order.of(*self._place, self._training, seed)
-        done = self._unit.remote.train(Job(self._start, self._net.kept(mask.keep), order, [self._measured_place]))
+        done = self._unit.remote.train(
+            Job(self._start, Bits.of(self._net.kept(mask.keep)), order, [self._measured_place])
+        )
         [measured] = done.measured
         return Worth(measured.loss, measured.accuracy)
 
@@ -203,7 +225,7 @@ class Server:
 
     def _hear(self, asker: Connection) -> None:
         try:
-            number, kind, *what = asker.recv()
+            number, kind, *what = pickle.loads(asker.recv_bytes())
         except EOFError:
             number, kind, what = 0, "leave", []
         if kind == "leave":
@@ -212,15 +234,15 @@ class Server:
         elif kind == "train":
             self._take(Running(asker, number, what[0], len(what[0].order.images)))
         elif kind == "store":
-            asker.send((number, self._lanes.store(*what)))
+            _answer(asker, number, self._lanes.store(*what))
         else:
             self._starts.append(self._lanes.start_of(what[0]))
-            asker.send((number, len(self._starts) - 1))
+            _answer(asker, number, len(self._starts) - 1)
 
     def _take(self, asked: Running) -> None:
         name = asked.job.shared
         if name in self._known:
-            asked.asker.send((asked.number, self._known[name]))
+            _answer(asked.asker, asked.number, self._known[name])
             return
         if name:
             self._shared[name].append(asked)
@@ -229,7 +251,7 @@ class Server:
 
     def _begin(self, running: Running) -> None:
         lane = heapq.heappop(self._free)
-        self._lanes.begin(lane, self._starts[running.job.start], running.job.kept, running.job.order)
+        self._lanes.begin(lane, self._starts[running.job.start], running.job.kept.row(), running.job.order)
         self._running[lane] = running
 
     def _advance(self) -> None:
@@ -261,12 +283,17 @@ class Server:
             state = {n: t.cpu() for n, t in self._lanes.state(lane).items()} if name else None
             done = Done(measured[lane], state)
             for each in self._shared.pop(name) if name else [running]:
-                each.asker.send((each.number, done))
+                _answer(each.asker, each.number, done)
             if name:
                 self._known[name] = done
             self._lanes.end(lane)
             del self._running[lane]
             heapq.heappush(self._free, lane)
+
+
+def _answer(asker: Connection, number: int, answer: Any) -> None:
+    # By pickle itself: multiprocessing's own way opens a file for each tensor.
+    asker.send_bytes(pickle.dumps((number, answer)))
 
 
 def search_unit(connection: Connection, asked: argparse.Namespace, number: int, sparsity: float) -> None:
