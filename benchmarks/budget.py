@@ -101,17 +101,17 @@ def _ranked(naive: dict[str, Row]) -> list[str]:
 
 
 def table(lines: Lines, *, development: bool) -> dict[Key, list[dict[str, float]]]:
-    """Of each cell for every whole unit the test accuracy of each contender."""
+    """Of each cell, for every unit that has its naive methods and purl-budget, the test accuracy of each contender."""
     units: dict[Key, Row] = defaultdict(dict)
     for (data, blocks, sparsity, unit, who, *_), value in lines.rows.items():
         units[data, blocks, sparsity, unit][str(who)] = value
     cells: dict[Key, list[dict[str, float]]] = defaultdict(list)
     for (*cell, number), row in sorted(units.items()):
-        if not {*NAIVE, *CONTENDERS} <= row.keys() or (int(number) >= FIRST_DEVELOPMENT_UNIT) != development:
+        if not {*NAIVE, "purl-budget"} <= row.keys() or (int(number) >= FIRST_DEVELOPMENT_UNIT) != development:
             continue
         first, second = _ranked({name: row[name] for name in NAIVE})[:2]
         whose = {"naive": first, "second naive": second}
-        whose |= {name: name for name in CONTENDERS}
+        whose |= {name: name for name in CONTENDERS if name in row}
         cells[tuple(cell)].append({told: mean(row[name]["test"]) for told, name in whose.items()})
     return cells
 
@@ -142,10 +142,12 @@ def tell(lines: Lines, *, development: bool) -> None:
     for cell, units in cells.items():
         short = "" if len(units) >= UNITS else f", short of the protocol's {UNITS}: claims nothing"
         print(f"\n{cell}: {len(units)} units{short}")
-        for who in units[0]:
-            print(f"  {who:15} {100 * mean(unit[who] for unit in units):6.2f}")
+        for who in dict.fromkeys(who for unit in units for who in unit):
+            have = [unit[who] for unit in units if who in unit]
+            print(f"  {who:15} {100 * mean(have):6.2f}" + (f" ({len(have)} units)" if len(have) < len(units) else ""))
     for who in ("naive", "second naive", "naive + budget", *RIVALS):
-        compared = {c: [unit["purl-budget"] - unit[who] for unit in units] for c, units in cells.items()}
+        compared = {c: [unit["purl-budget"] - unit[who] for unit in units if who in unit] for c, units in cells.items()}
+        compared = {cell: differences for cell, differences in compared.items() if differences}
         enough = {c: bootstrap(d) for c, d in compared.items() if len(d) >= FEWEST}
         corrected = dict(zip(enough, holm([p for _, _, p in enough.values()]), strict=True))
         print(f"\npurl-budget less {who}")

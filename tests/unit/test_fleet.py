@@ -10,8 +10,9 @@ from threading import Thread
 import pytest
 import torch
 
-from benchmarks.fleet import Remote, RemoteUnit, Server
+from benchmarks.fleet import Server
 from benchmarks.lanes import Lanes
+from benchmarks.remote import Remote, RemoteUnit
 from benchmarks.units import Unit
 from purlkit.budget.search import default_settings
 from purlkit.training.evaluate import accuracy
@@ -21,14 +22,15 @@ WIDTH = 2
 
 
 @contextmanager
-def serving(units: int) -> Iterator[list[RemoteUnit]]:
+def serving(units: int, *, lanes: int) -> Iterator[list[RemoteUnit]]:
     """So many times the same unit, with one server for all of them."""
     like = Unit("digits", 1, 100, width=WIDTH)
     model = like.untrained()
     assert isinstance(model, DigitsResNet)
-    lanes = Lanes(model, like.image_shape, lanes=4, batch=100, steps=400, images=20_000, device="cpu")
+    shape = like.image_shape
+    bank = Lanes(model, shape, lanes=lanes, batch=100, steps=400, images=5000, device="cpu")
     pipes = [Pipe() for _ in range(units)]
-    server = Thread(target=Server(lanes, [own for own, _ in pipes]).serve)
+    server = Thread(target=Server(bank, [own for own, _ in pipes]).serve)
     server.start()
     asking = [RemoteUnit("digits", 1, 100, width=WIDTH, remote=Remote(others)) for _, others in pipes]
     try:
@@ -45,7 +47,7 @@ def alone() -> Unit:
 
 
 def test_a_dense_network_is_trained_once_for_all_who_ask(alone: Unit) -> None:
-    with serving(2) as (one, other):
+    with serving(2, lanes=1) as (one, other):
         first, second = one.dense.state_dict(), other.dense.state_dict()
 
         assert all(torch.equal(first[name], second[name]) for name in first)
@@ -55,7 +57,7 @@ def test_a_dense_network_is_trained_once_for_all_who_ask(alone: Unit) -> None:
 
 
 def test_an_allocation_is_worth_and_becomes_what_it_does_alone(alone: Unit) -> None:
-    with serving(1) as [unit]:
+    with serving(1, lanes=2) as [unit]:
         vars(unit)["dense"] = alone.dense  # the same to the last bit
         lamp = alone.naive(0.8)["lamp"]
         settings = default_settings(alone.splits.train)

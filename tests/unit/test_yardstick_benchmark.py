@@ -98,20 +98,21 @@ def test_the_bootstrap_resamples_units() -> None:
     assert p > 0.5
 
 
-def test_a_unit_counts_when_it_is_whole_and_development_units_are_no_part_of_the_table(tmp_path: Path) -> None:
+def test_a_unit_counts_when_its_search_has_ended_and_development_units_are_no_part_of_the_table(tmp_path: Path) -> None:
     lines = Lines(tmp_path / "told.jsonl")
     row = {"select": [0.5], "test": [0.5]}
     naive = {"uniform": 0.1, "erk": 0.2, "global": 0.3, "global-mt": 0.5, "lamp": 0.4}
     for unit in (0, 1, 100):
         for name, select in naive.items():
             lines.once(("digits", 1, 0.98, unit, name), lambda s=select: {"select": [s], "test": [1 - s]})
-        for name in ("purl-budget", "random", "hill-climb", "cma-es"):
-            lines.once(("digits", 1, 0.98, unit, name), lambda: row)
         if unit != 1:
-            lines.once(("digits", 1, 0.98, unit, "naive + budget"), lambda: row)
+            lines.once(("digits", 1, 0.98, unit, "purl-budget"), lambda: row)
+    lines.once(("digits", 1, 0.98, 0, "random"), lambda: row)
 
     [(cell, units)] = table(lines, development=False).items()
 
     assert cell == ("digits", 1, 0.98)
     assert [(unit["naive"], unit["second naive"]) for unit in units] == [(0.5, 0.6)]  # by select, never by test
+    assert "random" in units[0]
+    assert "naive + budget" not in units[0]
     assert len(table(lines, development=True)[cell]) == 1
