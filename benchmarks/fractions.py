@@ -67,20 +67,22 @@ class Walker:
         return torch.cuda.max_memory_reserved() if self.device == "cuda" else 0
 
 
-def measure(runners: int, options: dict[str, Any]) -> None:
-    on_gpu = torch.cuda.is_available()
-    share = 1 / runners
-    actor = ray.remote(num_cpus=0.01, num_gpus=share if on_gpu else 0)(Walker)
-    walkers = [actor.remote(options, share) for _ in range(runners)]
+def measure(options: dict[str, Any]) -> None:
+    """All runners are there from the start, each with its share; those that do not play only hold memory."""
+    on_gpu, most, began = torch.cuda.is_available(), max(options["runners"]), time.monotonic()
+    actor = ray.remote(num_cpus=0.01, num_gpus=1 / most if on_gpu else 0)(Walker)
+    walkers = [actor.remote(options, 1 / most) for _ in range(most)]
     ray.get([walker.peak_bytes.remote() for walker in walkers], timeout=600)
-    began = time.monotonic()
-    ray.get([walker.steps.remote(options["steps"]) for walker in walkers], timeout=3600)
-    wall = time.monotonic() - began
-    peaks = ray.get([walker.peak_bytes.remote() for walker in walkers], timeout=60)
-    memory = f"{max(peaks) / 2**30:.2f} GiB each" if on_gpu else "not on a GPU"
-    print(f"{runners:>7}  {share:>5.2f}  {runners * options['steps'] / wall:>7.3f} steps/s  {memory}", flush=True)
-    for walker in walkers:
-        ray.kill(walker)
+    print(f"{most} runners were ready after {time.monotonic() - began:.0f} s\nrunners  share", flush=True)
+    for runners in options["runners"]:
+        playing, began = walkers[:runners], time.monotonic()
+        ray.get([walker.steps.remote(options["steps"]) for walker in playing], timeout=3600)
+        wall = time.monotonic() - began
+        peaks = ray.get([walker.peak_bytes.remote() for walker in playing], timeout=60)
+        memory = f"{max(peaks) / 2**30:.2f} GiB each" if on_gpu else "not on a GPU"
+        print(
+            f"{runners:>7}  {1 / most:>5.2f}  {runners * options['steps'] / wall:>7.3f} steps/s  {memory}", flush=True
+        )
 
 
 def main() -> None:
@@ -95,9 +97,7 @@ def main() -> None:
     cluster.quiet()
     with cluster.connected(""):
         print(f"{options['model']}, {options['images']} images of {options['size']}², batch {options['batch']}")
-        print("runners  share")
-        for runners in options["runners"]:
-            measure(runners, options)
+        measure(options)
 
 
 if __name__ == "__main__":
