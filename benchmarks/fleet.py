@@ -14,10 +14,12 @@ import multiprocessing
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -75,15 +77,15 @@ class Server:
         elif kind == "train":
             self._take(Running(asker, number, what[0], len(what[0].order.images)))
         elif kind == "store":
-            sent(asker, (number, self._lanes.store(*what)))
+            _tell(asker, number, self._lanes.store(*what))
         else:
             self._starts.append(self._lanes.start_of(what[0]))
-            sent(asker, (number, len(self._starts) - 1))
+            _tell(asker, number, len(self._starts) - 1)
 
     def _take(self, asked: Running) -> None:
         name = asked.job.shared
         if name in self._known:
-            sent(asked.asker, (asked.number, self._known[name]))
+            _tell(asked.asker, asked.number, self._known[name])
             return
         if name:
             self._shared[name].append(asked)
@@ -124,12 +126,17 @@ class Server:
             state = {n: t.cpu() for n, t in self._lanes.state(lane).items()} if name else None
             done = Done(measured[lane], state)
             for each in self._shared.pop(name) if name else [running]:
-                sent(each.asker, (each.number, done))
+                _tell(each.asker, each.number, done)
             if name:
                 self._known[name] = done
             self._lanes.end(lane)
             del self._running[lane]
             heapq.heappush(self._free, lane)
+
+
+def _tell(asker: Connection, number: int, answer: Any) -> None:
+    with suppress(OSError):  # who has gone is not told, and the others go on
+        sent(asker, (number, answer))
 
 
 def search_unit(connection: Connection, asked: argparse.Namespace, number: int, sparsity: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from threading import Lock, Thread
@@ -83,7 +84,7 @@ class Remote:
         return done
 
     def leave(self) -> None:
-        with self._sending:
+        with self._sending, suppress(OSError):  # or it has been left already
             sent(self._connection, (0, "leave"))
 
     def _ask(self, what: tuple[Any, ...]) -> Any:
@@ -99,6 +100,8 @@ class Remote:
             try:
                 number, answer = received(self._connection)
             except EOFError:
+                for answer in list(self._asked.values()):
+                    answer.set_exception(ConnectionError("the process that trains has gone"))
                 return
             self._asked.pop(number).set_result(answer)
 
@@ -155,12 +158,14 @@ class RemoteYardstick(Yardstick):
         super().__init__(model, images, measured_on, training)
         self._unit, self._net, self._start = unit, net_of(model), unit.remote.start(model)
         self._place, self._measured_place = unit.place(images), unit.place(measured_on)
+        self._counting = Lock()
 
     def losses(self, allocations: Sequence[Allocation], seed: int) -> list[float]:
         return self._unit.each(lambda allocation: self(allocation, seed).loss, allocations)
 
     def _measure(self, mask: Mask, seed: int) -> Worth:
-        self.trained += 1
+        with self._counting:
+            self.trained += 1
         order = Order.of(*self._place, self._training, seed)
         done = self._unit.remote.train(
             Job(self._start, Bits.of(self._net.kept(mask.keep)), order, [self._measured_place])
