@@ -27,13 +27,12 @@ from tests.cluster.kernel import read
 from tests.cluster.user import User
 from tests.debian import program
 from tests.faults import FaultProxy, fault_proxy
+from tests.proxy import RUN, caddyfile
 from tests.s3 import S3Server, s3_server
 from tests.unit.test_image_folders import write_images
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
-CADDYFILE = ROOT / "deploy/proxy/Caddyfile"
-UPSTREAM = "\t\tdynamic a {\n\t\t\tname api\n\t\t\tport 8000\n\t\t\trefresh 5s\n\t\t}\n"
 
 TOKEN = "a-token-of-the-tests-" + "0" * 43
 API, FRONT, INNER, STORE, DATABASE, GCS, DASHBOARD = 8000, 8000, 8001, 9000, 5432, 6379, 8265
@@ -264,19 +263,14 @@ def a_cluster(*, nodes: int, servers: int) -> Iterator[Cluster]:
 
 
 def _start_proxy(front: Host, servers: list[Host]) -> None:
-    """deploy/proxy/Caddyfile as it is, but for where things are."""
-    upstreams = " ".join(f"{server.address}:{server.port(API)}" for server in servers)
-    text = CADDYFILE.read_text()
-    for ours, here in {
-        "\n:8000 {": f"\nhttp://{front.address}:{front.port(FRONT)} {{",
-        "\n:8001 {": f"\nhttp://{front.address}:{front.port(INNER)} {{",
-        UPSTREAM: f"\t\tto {upstreams}\n",
-    }.items():
-        assert text.count(ours) == 1, ours
-        text = text.replace(ours, here)
+    text = caddyfile(
+        published=f"http://{front.address}:{front.port(FRONT)}",
+        inner=f"http://{front.address}:{front.port(INNER)}",
+        apis=[f"{server.address}:{server.port(API)}" for server in servers],
+    )
     (front.folder / "Caddyfile").write_text(text)
     caddy = str(program("caddy", package="caddy"))
-    command = (caddy, "run", "--adapter", "caddyfile", "--config", str(front.disk / "Caddyfile"))
+    command = (caddy, *RUN, str(front.disk / "Caddyfile"))
     front.start(*command, log="caddy.log", environ={**os.environ, "HOME": str(front.disk)})
 
 
