@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from services import secret_files
 from services.settings import Settings
@@ -77,6 +79,55 @@ def test_every_file_that_compose_mounts_exists() -> None:
     mounted = {volume.split(":")[0] for service in compose.services().values() for volume in service.get("volumes", [])}
 
     assert [path for path in mounted if path.startswith("./") and not (ROOT / path).exists()] == []
+
+
+def mounted(service: str) -> dict[str, Path]:
+    """What of this repository lies where in its container."""
+    pairs = (volume.split(":")[:2] for volume in compose.services()[service]["volumes"])
+    return {inside: ROOT / outside for outside, inside in pairs if outside.startswith("./")}
+
+
+def provisioned(kind: str) -> dict[str, Any]:
+    """Grafana reads every file of these two folders, and no others."""
+    (path,) = (mounted("grafana")["/etc/grafana/provisioning"] / kind).iterdir()
+    (told,) = [value for value in yaml.safe_load(path.read_text()).values() if isinstance(value, list)]
+    (only,) = told
+    found: dict[str, Any] = only
+    return found
+
+
+def test_grafanas_board_lies_where_it_looks_for_boards() -> None:
+    looked_in = Path(provisioned("dashboards")["options"]["path"])
+
+    boards = [inside for inside in mounted("grafana") if looked_in in Path(inside).parents]
+
+    assert boards == ["/var/lib/grafana/dashboards/purl.json"]
+
+
+def test_grafanas_board_asks_the_one_source_and_that_is_prometheus() -> None:
+    board = json.loads((DEPLOY / "grafana/purl.json").read_text())
+    source = provisioned("datasources")
+    asking = [panel for panel in board["panels"] if panel["type"] != "row"]
+    prometheus = compose.services()["prometheus"]
+
+    assert {panel["datasource"]["uid"] for panel in asking} == {source["uid"]}
+    assert {panel["datasource"]["type"] for panel in asking} == {source["type"]} == {"prometheus"}
+    assert source["url"] == "http://prometheus:9090"
+    assert "127.0.0.1:9090" in prometheus["healthcheck"]["test"][-1]
+    assert set(prometheus["networks"]) & set(compose.services()["grafana"]["networks"]) == {"watch"}
+
+
+def test_grafana_is_behind_the_proxy_at_the_path_that_it_takes_for_its_own() -> None:
+    grafana = compose.services()["grafana"]
+    (handled,) = re.findall(
+        r"handle (/\w+)\* \{\s+reverse_proxy grafana:3000\s", (DEPLOY / "proxy/Caddyfile").read_text()
+    )
+
+    assert handled == "/grafana"
+    assert grafana["environment"]["GF_SERVER_ROOT_URL"].endswith(f"{handled}/")
+    assert grafana["environment"]["GF_SERVER_SERVE_FROM_SUB_PATH"] == "true"
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == f"/run/secrets/{grafana['secrets'][0]}"
+    assert f":3000{handled}/" in grafana["healthcheck"]["test"][-1]
 
 
 def environs() -> Iterator[tuple[str, Mapping[str, str]]]:
