@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -39,3 +40,15 @@ def image_environ(dockerfile: str) -> dict[str, str]:
     lines = re.sub(r"\\\n", " ", (ROOT / dockerfile).read_text()).splitlines()
     pairs = (pair for line in lines if line.startswith("ENV ") for pair in line.removeprefix("ENV ").split())
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+def healthcheck(service: str) -> list[str]:
+    """The file's own, or that of the image it builds."""
+    said = services()[service]
+    if "healthcheck" in said:
+        _, *command = said["healthcheck"]["test"]
+        return command
+    found = re.search(r"^HEALTHCHECK .*?CMD (\[.*?\])", (ROOT / said["build"]["dockerfile"]).read_text(), re.M | re.S)
+    assert found, f"{service} is not looked after"
+    words: list[str] = json.loads(found[1])
+    return words
