@@ -89,7 +89,7 @@ def _queue(session: Session, now: int) -> Iterable[Metric]:
 
 
 def _running(session: Session, now: int) -> Iterable[Metric]:
-    query = select(Attempt.state, Attempt.lease_until, Attempt.lease_seconds, Job.id, Job.cpus, Job.gpus)
+    query = select(Attempt.state, Attempt.lease_until, Attempt.lease_seconds, Job.id, Job.cpus, Job.gpus, Job.progress)
     live = session.execute(query.join(Job, Job.id == Attempt.job_id).where(Attempt.state.in_(LIVE))).all()
     states = {state.value: sum(one.state is state for one in live) for state in LIVE}
     yield _labelled("purl_attempts_live", "Attempts whose token still works", "state", states)
@@ -101,6 +101,8 @@ def _running(session: Session, now: int) -> Iterable[Metric]:
     # As many as run at once, which PURL_MAX_RUNNING limits.
     gpus = {one.id: one.gpus for one in live if one.gpus}
     yield _labelled("purl_job_reserved_gpus", "GPUs that a running job has reserved", "job_id", gpus)
+    taken = {one.id: count for one in live if (count := (one.progress or {}).get("gpu_memory_bytes"))}
+    yield _labelled("purl_job_gpu_memory_bytes", "GPU memory that its search took, at most so far", "job_id", taken)
 
 
 def _since(now: int, then: float | None) -> float:

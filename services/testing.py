@@ -29,6 +29,7 @@ from purlkit.results import (
     Outcome,
     Phase,
     Point,
+    Progress,
     RaceReport,
     Result,
     Winner,
@@ -219,10 +220,10 @@ class FakeWorker:
         with self.db.read() as session:
             return session.get_one(Attempt, self.claim.attempt_id)
 
-    def beat(self, *, phase: Phase = Phase.SEARCH, moved: bool = True) -> Command:
+    def beat(self, *, phase: Phase = Phase.SEARCH, moved: bool = True, progress: Progress | None = None) -> Command:
         self._counter += moved
         with self.db.write() as session:
-            beat = Heartbeat(phase=phase, counter=self._counter)
+            beat = Heartbeat(phase=phase, counter=self._counter, progress=progress)
             return attempts.heartbeat(session, self._authenticated(), beat).command
 
     def say(self, *events: WorkerEvent, first_seq: int | None = None) -> None:

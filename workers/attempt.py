@@ -69,8 +69,9 @@ class Attempt:
         part = (last - first) / len(self.spec.points)
         return first + part * (point + (STARTS[phase] - first) / (last - first))
 
-    def alive(self, steps: int) -> None:
+    def alive(self, steps: int, gpu_bytes: int = 0) -> None:
         """Called while others work: passes their life on, and hears what the service wants."""
+        self.link.gpu_bytes = gpu_bytes
         self.link.moved(steps)
         self.link.check()
 

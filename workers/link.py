@@ -83,6 +83,7 @@ class Link:
         self._phase = Phase.CHECKING
         self._progress: Progress | None = None
         self._counter = 0
+        self.gpu_bytes = 0  # what the search has taken so far of GPUs' memory, if it is known
         self._threads = [
             threading.Thread(target=self._keep_lease, name="heartbeat", daemon=True),
             threading.Thread(target=self._send_queue, name="sender", daemon=True),
@@ -183,7 +184,10 @@ class Link:
             self._beat_now.wait(self._pause())
 
     def _beat(self) -> None:
-        beat = Heartbeat(phase=self._phase, counter=self._counter, progress=self._progress)
+        progress = self._progress
+        if progress is not None and self.gpu_bytes:
+            progress = progress.model_copy(update={"gpu_memory_bytes": self.gpu_bytes})
+        beat = Heartbeat(phase=self._phase, counter=self._counter, progress=progress)
         asked_at = time.monotonic()
         response = self._http.post(
             f"{self._path}/heartbeat",

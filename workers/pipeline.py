@@ -152,7 +152,7 @@ def _search(job: Attempt, dense: Dense, stage: Stage, common: Common, before: Se
         hooks=Hooks(
             on_episode=lambda episode: job.episode(stage.placed(episode)),
             on_state=lambda state: job.link.save(going_on, state),
-            on_wait=lambda: job.alive(common.pulse.read()),
+            on_wait=lambda: job.alive(common.pulse.read(), common.pulse.gpu_bytes),
         ),
         memory=memory,
         origin=origin,
@@ -204,7 +204,7 @@ def _track(job: Attempt, dense: Dense, stage: Stage, common: Common) -> Track:
         pulse=common.pulse.actor,
         saved=lambda name: job.saved(stage.saved_as(name)),
         save=lambda name, content: job.link.save(stage.saved_as(name), content),
-        on_wait=lambda: job.alive(common.pulse.read()),
+        on_wait=lambda: job.alive(common.pulse.read(), common.pulse.gpu_bytes),
         waits_for=job.tells_of_wait,
     )
 

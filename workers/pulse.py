@@ -15,14 +15,16 @@ class PulseCounter:
     def __init__(self) -> None:
         self.count = 0
         self.by_runner: dict[int, int] = {}
+        self.gpu_bytes: dict[int, int] = {}
 
-    def tick(self, runner: int = 0) -> None:
+    def tick(self, runner: int = 0, gpu_bytes: int = 0) -> None:
         """A step has ended, or a batch in the middle of a long one."""
         self.count += 1
         self.by_runner[runner] = self.by_runner.get(runner, 0) + 1
+        self.gpu_bytes[runner] = max(gpu_bytes, self.gpu_bytes.get(runner, 0))
 
-    def read(self) -> tuple[int, dict[int, int]]:
-        return self.count, self.by_runner
+    def read(self) -> tuple[int, dict[int, int], int]:
+        return self.count, self.by_runner, sum(self.gpu_bytes.values())
 
 
 class Pulse:
@@ -30,6 +32,7 @@ class Pulse:
 
     def __init__(self, *, already: int) -> None:
         self.actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(PulseCounter).remote()
+        self.gpu_bytes = 0  # of the GPUs' memory, that all runners together have taken at most
         self._asked: Any = None
         self._asked_at = -math.inf
         self._seen = 0
@@ -45,12 +48,13 @@ class Pulse:
         if ready:
             self._asked = None
             try:
-                count, by_runner = ray.get(ready[0], timeout=1.0)
+                count, by_runner, gpu_bytes = ray.get(ready[0], timeout=1.0)
             except (ray.exceptions.RayError, TimeoutError):
                 return self._before + self._seen
             if count < self._seen:
                 self._before += self._seen
             self._seen = count
+            self.gpu_bytes = max(self.gpu_bytes, gpu_bytes)
             self._hear(by_runner)
         return self._before + self._seen
 

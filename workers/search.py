@@ -51,7 +51,7 @@ class Watched(gymnasium.Env[Any, Any]):
         return result
 
     def _tick(self) -> None:
-        self._pulse.tick.remote(self._runner)
+        self._pulse.tick.remote(self._runner, _gpu_bytes())
         self._ticked_at = time.monotonic()
 
     def _tick_now_and_then(self) -> None:
@@ -65,6 +65,11 @@ class WatchedWalk(Watched, PruningEnv):
 
 class WatchedBudget(Watched, BudgetEnv):
     pass
+
+
+def _gpu_bytes() -> int:
+    """What torch has taken here at most; a CUDA context's some hundred megabytes are not among them."""
+    return torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
 
 
 class OnlySpaces(gymnasium.Env[Any, Any]):

@@ -35,6 +35,7 @@ class Progress(Told):
     accuracy: float | None = None
     sparsity: float | None = None
     eta_seconds: float | None = None
+    gpu_memory_bytes: int | None = None
 
 
 class Attempt(Told):

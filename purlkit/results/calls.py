@@ -36,6 +36,9 @@ class Progress(Said):
     sparsity: Fraction | None = None
     eta_seconds: float | None = Field(None, ge=0)
     waits_for: str | None = Field(None, max_length=500, description="why it does not move, though it runs")
+    gpu_memory_bytes: int | None = Field(
+        None, ge=0, description="that the search's runners took of GPUs, at most so far"
+    )
 
 
 class SavedWork(Said):

@@ -42,7 +42,7 @@ QUICK_WORKER = f"""#!/bin/sh
 exec {sys.executable} "$@"
 """
 # Nobody plays an episode here, and this machine need not have a GPU.
-EMPTY_PANELS = {"Episodes a second", "Steps a second", "GPUs of the nodes"}
+EMPTY_PANELS = {"Episodes a second", "Steps a second", "GPU memory that searches took", "GPUs of the nodes"}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from purlkit.results import Outcome
+from purlkit.results import Outcome, Phase, Progress
 from services import metrics
 from services.database import Database
 from services.dispatcher import Dispatcher
@@ -97,6 +97,18 @@ def test_what_runs_is_told_by_what_it_reserves_and_by_its_silence(bench: Bench) 
     assert value(told, "purl_job_reserved_gpus", job_id=worker.claim.job_id) == 1
     assert 40 <= value(told, "purl_heartbeat_oldest_seconds") < 100
     assert value(told, "purl_stored_bytes") == 5
+
+
+def test_what_a_job_took_of_gpus_is_told_while_it_runs_and_of_those_that_said_it(bench: Bench) -> None:
+    worker, silent = bench.running(), bench.running()
+    worker.beat(progress=Progress(fraction=0.5, phase=Phase.SEARCH, gpu_memory_bytes=2**30))
+
+    told = gauges(bench)
+
+    assert value(told, "purl_job_gpu_memory_bytes", job_id=worker.claim.job_id) == 2**30
+    assert ("purl_job_gpu_memory_bytes", (("job_id", silent.claim.job_id),)) not in told
+    bench.rescue(worker)
+    assert not [name for name, _ in gauges(bench) if name == "purl_job_gpu_memory_bytes"]
 
 
 def test_an_answer_is_read_once_for_all_who_ask_within_seconds(bench: Bench) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from purlkit.results import UNREACHABLE_EXIT, Finish, Outcome, Phase
+from purlkit.results import UNREACHABLE_EXIT, Finish, Outcome, Phase, Progress
 from purlkit.spec import JobSpec
 from tests.waiting import wait_until
 from workers.calls import Interrupted, Refused, Superseded
@@ -129,6 +129,26 @@ def test_heartbeats_say_the_phase_and_a_counter_that_only_rises(service: Scripte
     )
     counters = [beat["counter"] for beat in service.bodies("/heartbeat")]
     assert counters == sorted(counters)
+
+
+def test_the_progress_says_what_was_taken_of_gpus_also_in_the_phases_after_it(
+    service: ScriptedService, link: Link
+) -> None:
+    link.start()
+    link.gpu_bytes = 300
+    for phase in (Phase.SEARCH, Phase.RACE):
+        link.progress(Progress(fraction=0.5, phase=phase))
+        wait_until(
+            f"it is said in {phase}",
+            lambda phase=phase: (
+                (phase, 300)
+                in {
+                    (told["phase"], told["gpu_memory_bytes"])
+                    for b in service.bodies("/heartbeat")
+                    if (told := b["progress"])
+                }
+            ),
+        )
 
 
 def test_saved_work_arrives_after_the_events_that_came_before_it(service: ScriptedService, link: Link) -> None:

@@ -31,8 +31,8 @@ class StandIn:
         return lambda _: SimpleNamespace(remote=lambda: actor)
 
     def _asked(self) -> int:
-        count, by_runner = self.counter.read()
-        self._answers.append((count, dict(by_runner)))
+        count, by_runner, gpu_bytes = self.counter.read()
+        self._answers.append((count, dict(by_runner), gpu_bytes))
         return len(self._answers) - 1
 
     def wait(self, asked: list[int], *, timeout: float) -> tuple[list[int], list[int]]:  # noqa: ARG002
@@ -84,3 +84,25 @@ def test_who_gives_no_sign_is_silent_and_who_never_gave_any_was_so_for_ever(ray:
 
     assert 195 < driver.silent_for(1) <= 200
     assert driver.silent_for(2) == math.inf
+
+
+def test_what_runners_took_of_gpus_is_the_sum_of_what_each_took_at_most(ray: StandIn) -> None:
+    driver = Pulse(already=0)
+    for runner, gpu_bytes in ((1, 300), (2, 50), (1, 100)):
+        ray.counter.tick(runner, gpu_bytes)
+
+    looked(driver, ray, times=2)
+
+    assert driver.gpu_bytes == 350
+
+
+def test_a_counter_that_began_anew_takes_nothing_back_of_what_was_taken(ray: StandIn) -> None:
+    driver = Pulse(already=0)
+    ray.counter.tick(1, 300)
+    looked(driver, ray, times=2)
+
+    ray.counter = PulseCounter()
+    ray.counter.tick(1, 100)
+    looked(driver, ray, times=3)
+
+    assert driver.gpu_bytes == 300
