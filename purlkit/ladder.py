@@ -66,10 +66,12 @@ def going_on(race: Race, standings: Sequence[Standing]) -> list[int]:
 
     More right answers rank higher, of equals the cheaper, then the one named first. Those two stay whatever their rank,
     for the verdict is between them; with random search in the race there is a place more, so the best of all stays too.
+    Without a naive method the verdict is between the search and random search, so that stays.
     """
     by_rank = sorted(range(len(standings)), key=lambda i: (-standings[i].correct, standings[i].cost, i))
-    best = {standings[i].kind: i for i in reversed(by_rank) if standings[i].kind != "random"}
-    count = _going_on(race, [standing.kind for standing in standings], len(standings))
+    kinds = [standing.kind for standing in standings]
+    best = {kinds[i]: i for i in reversed(by_rank) if kinds[i] != "random" or "naive" not in kinds}
+    count = _going_on(race, kinds, len(standings))
     others = [i for i in by_rank if i not in best.values()]
     return sorted([*best.values(), *others[: count - len(best)]])
 

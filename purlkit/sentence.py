@@ -62,16 +62,18 @@ def sentence(
     matched: Matched | None = None,
     diverged: Sequence[tuple[str, str | None]] = (),
     no_control: str | None = None,
+    contested: bool = False,
 ) -> str:
     """`saved` is the winner's share of what the goal is about; `test` is there where a search had a rival.
 
     `diverged` names methods and variants that lost so; `no_control` says why there is none, though it was asked for.
+    `contested`: both a search and another method began the race, whoever was left at its end.
     """
     at, winner = AT[goal].format(_percent(saved)), name_of(choice.winner)
     search, rival, lead = choice.search, choice.rival, choice.lead
     if search is None or rival is None or lead is None or test is None:
         left = "no search was left" if search is None else "no other method was left"
-        lonely = f"{left} to compare it with" if diverged else "nothing was raced against it"
+        lonely = f"{left} to compare it with" if contested else "nothing was raced against it"
         return " ".join([f"{_capital(winner)} ships {at}; {lonely}.", *_lost(diverged)])
     said = [f"{_finding(choice, search, rival, lead, at, _how(how))}; {_cost(search, rival, how)}."]
     said.append(
@@ -86,13 +88,17 @@ def sentence(
 
 
 def name_of(contender: Contender) -> str:
-    name = NAMES[contender.method]
-    return f"{name}'s best episode" if contender.variant == "best" else name
+    return _named(contender.method, {"best": "'s best episode"}.get(contender.variant or "", ""))
+
+
+def _named(method: str, variant: str) -> str:
+    """The one candidate of purl-budget is chosen among more than episodes, naive allocations too."""
+    return NAMES[method] if method == "purl-budget" else f"{NAMES[method]}{variant}"
 
 
 def _lost(diverged: Sequence[tuple[str, str | None]]) -> list[str]:
     whose = {"mean": "'s mean policy", "best": "'s best episode", None: ""}
-    names = [f"{NAMES[method]}{whose[variant]}" for method, variant in diverged]
+    names = [_named(method, whose[variant]) for method, variant in diverged]
     return [f"Lost, for the fine-tuning diverged: {', '.join(names)}."] if names else []
 
 
@@ -163,7 +169,11 @@ def _points(lead: float, margin: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    """With one digit, or as many as it takes: what is less than everything is never told as 100 %."""
+    digits = 1
+    while share < 1 and float(f"{100 * share:.{digits}f}") >= 100 and digits < 15:
+        digits += 1
+    return f"{100 * share:.{digits}f} %"
 
 
 def _capital(name: str) -> str:

@@ -31,7 +31,7 @@ from purlkit.sentence import Comparison, Matched, TestNumbers, sentence
 from purlkit.spec import JobSpec
 from purlkit.training.data import Samples
 from purlkit.training.evaluate import accuracy, top5_accuracy
-from purlkit.verdict import SPARSITY_TOLERANCE
+from purlkit.verdict import SPARSITY_TOLERANCE, kind_of
 from purlkit.zoo import models
 from workers.attempt import Attempt
 from workers.dense import Dense
@@ -236,6 +236,7 @@ def _verdict(spec: JobSpec, outcome: Outcome, test: LastLook, saved: float, epoc
         matched=matched,
         diverged=[(each.entrant.method, each.entrant.variant) for each in outcome.diverged],
         no_control=outcome.no_control,
+        contested=len({kind_of(placed.entrant.method) == "search" for placed in outcome.placed}) > 1,
     )
 
 

@@ -59,6 +59,10 @@ def test_random_search_goes_on_where_it_is_the_best() -> None:
     assert going_on(Race(), standings(("search", 10), ("naive", 20), ("naive", 15), ("random", 30))) == [0, 1, 3]
 
 
+def test_without_a_naive_method_random_search_is_the_other_side_of_the_verdict_and_stays() -> None:
+    assert going_on(Race(), standings(("search", 30), ("search", 20), ("random", 10))) == [0, 2]
+
+
 def test_of_equals_the_cheaper_and_then_the_first_goes_on() -> None:
     at = standings(("search", 50), ("search", 50), ("naive", 50), ("naive", 50))
 

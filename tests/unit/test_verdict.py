@@ -193,13 +193,28 @@ def test_alone_in_the_race_the_search_ships_and_the_sentence_says_that_nothing_w
     assert "nothing was raced against it" in sentence(choice, HOW, saved=0.9, test=None)
 
 
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.9, "90.0 %"), (0.9995, "99.95 %"), (0.99996, "99.996 %"), (1.0, "100.0 %")]
+)
+def test_what_is_less_than_everything_is_never_told_as_all_of_it(share: float, words: str) -> None:
+    choice = choose([contender("lamp", right(0.9))], share)
+
+    assert sentence(choice, HOW, saved=share, test=None).startswith(f"LAMP ships at {words} sparsity;")
+
+
+def test_what_a_budget_search_chose_is_called_no_episode() -> None:
+    choice = choose([contender("purl-budget", right(0.9), variant="best"), contender("lamp", right(0.5))], 0.9)
+
+    assert said(choice).startswith("PuRL at a fixed budget beat LAMP by")
+
+
 def test_who_diverged_is_named_and_who_is_left_alone_by_that_says_so() -> None:
     raced = choose([contender("purl", right(0.9)), contender("lamp", right(0.5))], 0.9)
     alone = choose([contender("lamp", right(0.5))], 0.9)
     lost = [("purl", "best"), ("uniform", None)]
 
     beside = sentence(raced, HOW, saved=0.9, test=TestNumbers(0.9, 0.5), diverged=lost, no_control="it diverged")
-    left = sentence(alone, HOW, saved=0.9, test=None, diverged=[("purl", "mean")])
+    left = sentence(alone, HOW, saved=0.9, test=None, diverged=[("purl", "mean")], contested=True)
 
     assert beside.endswith("Lost, for the fine-tuning diverged: PuRL's best episode, uniform pruning.")
     assert "The control with the search's whole cost is missing (it diverged)." in beside

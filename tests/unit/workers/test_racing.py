@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from purlkit.errors import Diverged
 from purlkit.pruning.masks import Mask
 from purlkit.spec import FineTune, JobSpec, Race
+from workers.outcome import _verdict
 from workers.race import Outcome, race
 from workers.tuning import Entrant, Leg, Run
 
@@ -40,12 +42,17 @@ class FakeTrack:
         return a_run(*so_far, leg.until)
 
 
-def raced(diverges: dict[str, int], names: tuple[str, ...] = ("lamp", "global", "erk"), **told: Any) -> Outcome:
+def raced(
+    diverges: dict[str, int],
+    names: tuple[str, ...] = ("lamp", "global", "erk"),
+    masks: Sequence[Mask] | None = None,
+    **told: Any,
+) -> Outcome:
     """A race of three equally good methods over rungs after 1 and 3 epochs, to the end of 9."""
     spec = SPEC.model_copy(
         update={"fine_tune": FineTune(epochs=9), "race": Race(**{"budget": 11_000, "seeds": 1, **told})}
     )
-    masks = [Mask({"fc": torch.arange(5) == i}) for i in range(len(names))]
+    masks = masks or [Mask({"fc": torch.arange(5) == i}) for i in range(len(names))]
     entrants = [Entrant(name, None, mask) for name, mask in zip(names, masks, strict=True)]
     track: Any = FakeTrack(spec, diverges)
     return race(track, entrants, images=1000, on_rung=lambda *_: None)
@@ -94,3 +101,25 @@ def test_a_control_that_diverges_is_missing_and_the_race_stands() -> None:
 
     assert (over.control, over.no_control) == (None, "lamp: too hot")
     assert over.diverged == []
+
+
+def said(over: Outcome) -> str:
+    """Of a race that nobody was left to be compared in: what the test split says is not asked then."""
+    test: Any = None
+    return _verdict(SPEC, over, test, 0.8, 1000)
+
+
+def test_random_search_alone_against_two_candidates_of_the_search_is_compared_with_the_better_one() -> None:
+    over = raced({}, names=("purl", "purl-budget", "random"))
+
+    assert over.choice.rival is not None
+    assert over.choice.rival.method == "random"
+
+
+def test_who_raced_and_was_let_go_is_not_said_to_have_been_missing() -> None:
+    one, same = (Mask({"fc": torch.arange(5) == i}) for i in range(2))
+    over = raced({}, names=("purl", "purl-budget", "global"), masks=(one, same, same))  # global's is the search's too
+
+    assert over.choice.rival is None
+    assert said(over) == "PuRL ships at 80.0 % sparsity; no other method was left to compare it with."
+    assert "nothing was raced against it" in said(raced({}, names=("purl", "purl-budget")))
