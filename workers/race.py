@@ -235,6 +235,8 @@ def _controlled(track: Track, decided: Outcome, finalists: Sequence[Placed], ima
     search = decided.choice.search and decided.of(decided.choice.search)
     if not (spec.race.matched and naive and search):
         return decided
+    if decided.choice.missed:  # the more accurate for being denser: that would tell nothing of the search
+        return replace(decided, no_control=f"{search.entrant.name} stayed denser than the target")
 
     rival = max(naive, key=lambda placed: placed.contender.accuracy)
     as_long = round((search.entrant.images + whole * images) / images)

@@ -123,3 +123,11 @@ def test_who_raced_and_was_let_go_is_not_said_to_have_been_missing() -> None:
     assert over.choice.rival is None
     assert said(over) == "PuRL ships at 80.0 % sparsity; no other method was left to compare it with."
     assert "nothing was raced against it" in said(raced({}, names=("purl", "purl-budget")))
+
+
+def test_a_search_that_stayed_denser_has_no_control_to_be_better_than() -> None:
+    dense, sparse = Mask({"fc": torch.arange(5) < 4}), Mask({"fc": torch.arange(5) < 1})
+    over = raced({}, names=("purl", "lamp"), masks=(dense, sparse), matched=True)
+
+    assert over.choice.missed
+    assert (over.control, over.no_control) == (None, "purl stayed denser than the target")
