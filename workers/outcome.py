@@ -197,7 +197,8 @@ def why_not_met(spec: JobSpec, *, saved: float, accuracy: float, dense: float, w
     lowest = targets.accuracy if targets.accuracy is not None else 0.0
     if targets.max_drop is not None:
         lowest = dense - targets.max_drop
-    if accuracy < lowest:
+    # Nearer than one image of any split: a difference of two shares is seldom the share that it should be.
+    if accuracy < lowest - 1e-9:
         reasons.append(f"test accuracy {accuracy:.4f} is under the {lowest:.4f} asked for")
     if abs(saved - spec.target) > SPARSITY_TOLERANCE and spec.goal == "flops":
         why = (

@@ -31,6 +31,13 @@ def test_too_low_an_accuracy_is_told_with_both_numbers() -> None:
     assert why_not(0.9, 0.94, max_drop=0.02) == "test accuracy 0.9400 is under the 0.9600 asked for"
 
 
+def test_exactly_as_much_lost_as_may_be_is_met_whatever_the_rounding() -> None:
+    spec = JobSpec.model_validate({"model": {"name": "mlp"}, "targets": {"sparsity": 0.9, "max_drop": 0.1}})
+    assert 0.8 - 0.1 > 0.7
+
+    assert why_not_met(spec, saved=0.9, accuracy=0.7, dense=0.8, weights=10_000) is None
+
+
 def test_a_target_between_two_whole_weights_is_told_with_both() -> None:
     # 75 weights: 67 removed are 0.8933, 68 are 0.9067.
     assert why_not(68 / 75, 0.9, weights=75) == (
