@@ -250,7 +250,7 @@ def _race(spec: JobSpec, outcome: Outcome, epoch_images: int) -> RaceReport:
         of_epochs=spec.fine_tune.epochs,
         seeds=outcome.plan.seeds,
         images=(sum(run.epochs for run in runs) + final.epochs - winner.epochs) * epoch_images,
-        device_seconds=sum(run.seconds for run in runs) + final.seconds - winner.seconds,
+        device_seconds=sum(run.device_seconds for run in runs) + final.device_seconds - winner.device_seconds,
     )
 
 
@@ -280,7 +280,7 @@ def _candidate(placed: Placed, target: float, dense: Dense, test: LastLook, epoc
         epochs=placed.epochs,
         seeds=len(placed.runs),
         images_seen=entrant.images + sum(run.epochs for run in placed.runs) * epoch_images,
-        device_seconds=entrant.device_seconds + sum(run.seconds for run in placed.runs),
+        device_seconds=entrant.device_seconds + sum(run.device_seconds for run in placed.runs),
         layers=entrant.mask.report(dense.layers, entrant.alphas, test.uses),
         cost=test.cost(entrant.mask),
         mask_sha256=entrant.mask.sha256,

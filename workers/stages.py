@@ -99,5 +99,5 @@ def first(spec: JobSpec, dense: Dense, point: int = 0) -> Stage:
 
 def after(stage: Stage, entrant: Entrant, run: Run, *, seconds: float, images: int) -> Stage:
     """The stage that follows, from the fine-tuned network of this one, which took so long and so many images."""
-    spent = entrant.device_seconds + run.seconds
+    spent = entrant.device_seconds + run.device_seconds
     return Stage(stage.spec, stage.number + 1, run.tensors, entrant.mask, entrant.images + images, seconds, spent)

@@ -66,10 +66,11 @@ class Run:
     epochs: int  # trained, the one that diverged among them
     tensors: dict[str, Tensor]
     accuracy_pruned: float  # select split, before the first epoch
-    seconds: float = 0.0
+    seconds: float = 0.0  # by the clock
     select: Mapping[int, tuple[bool, ...]] = field(default_factory=dict)  # epochs → which images were right
     paused: dict[str, Tensor] = field(default_factory=dict)  # what it goes on with; nothing at its end
     diverged: str | None = None  # in which epoch, and the remedy
+    device_seconds: float = 0.0  # of all workers that trained it together
 
     def to_bytes(self) -> bytes:
         tensors = {f"network/{name}": tensor for name, tensor in self.tensors.items()}
@@ -78,6 +79,7 @@ class Run:
             "epochs": self.epochs,
             "accuracy_pruned": self.accuracy_pruned,
             "seconds": self.seconds,
+            "device_seconds": self.device_seconds,
             "select": {epochs: "".join("01"[right] for right in row) for epochs, row in self.select.items()},
             "diverged": self.diverged,
         }
@@ -92,8 +94,8 @@ class Run:
             for kind in ("network/", "paused/")
         )
         select = {int(epochs): tuple(right == "1" for right in row) for epochs, row in rest["select"].items()}
-        # A run that a version before this one saved had not diverged: that failed the job.
-        told = rest["seconds"], select, paused, rest.get("diverged")
+        # A run that a version before this one saved had not diverged: that failed the job. Nor did it count workers.
+        told = rest["seconds"], select, paused, rest.get("diverged"), rest.get("device_seconds", rest["seconds"])
         return cls(rest["epochs"], network, rest["accuracy_pruned"], *told)
 
 
@@ -148,12 +150,17 @@ def fine_tune(
             team=team,
         )
     except Diverged as error:
-        seconds = run.seconds + time.monotonic() - began
-        return replace(run, epochs=error.epoch, seconds=seconds, paused={}, diverged=str(error))
+        lost = replace(run, epochs=error.epoch, paused={}, diverged=str(error))
+        return _longer(lost, time.monotonic() - began, team)
     epochs = paused.epochs if paused else leg.training.epochs
     select = dict(run.select)
     if epochs == leg.until:
         select[epochs] = tuple(correct(model, splits.select).tolist())
-    seconds = run.seconds + time.monotonic() - began
     rest = paused.tensors if paused else {}
-    return Run(epochs, checkpoint.tensors_of(model), run.accuracy_pruned, seconds, select, rest)
+    further = replace(run, epochs=epochs, tensors=checkpoint.tensors_of(model), select=select, paused=rest)
+    return _longer(further, time.monotonic() - began, team)
+
+
+def _longer(run: Run, seconds: float, team: Team | None) -> Run:
+    of_all = seconds * (team.size if team is not None else 1)
+    return replace(run, seconds=run.seconds + seconds, device_seconds=run.device_seconds + of_all)

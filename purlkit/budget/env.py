@@ -113,13 +113,14 @@ class BudgetEnv(gymnasium.Env[Observation, np.int64]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed, options=options)
-        trained = self.yardstick.trained
+        began, trained = time.perf_counter(), self.yardstick.trained
         starts = {
             place: self.yardstick(place, self.retrain_seed).loss for place in (self.origin, self.incumbent) if place
         }
         self._allocation = min(starts, key=lambda place: starts[place])
         self._loss = starts[self._allocation]
-        self._walk = Walk(steps_computed=self.yardstick.trained - trained)
+        seconds = time.perf_counter() - began
+        self._walk = Walk(seconds=seconds, steps_computed=self.yardstick.trained - trained)
         return self._observation(), {}
 
     def step(self, action: np.int64 | int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

@@ -61,6 +61,16 @@ def test_only_the_last_step_is_measured_and_paid_without_dense() -> None:
     assert (env.walk.kept, env.walk.loss) == (env.allocation, env.yardstick(env.allocation, 0).loss)
 
 
+def test_a_walk_took_what_measuring_its_beginning_took_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = walk_env()
+    clock = iter(range(100))
+    monkeypatch.setattr("purlkit.budget.env.time.perf_counter", lambda: next(clock))
+
+    env.reset()
+
+    assert (env.walk.seconds, env.walk.steps_computed) == (1, 1)
+
+
 def test_the_total_is_kept_at_every_step_and_told() -> None:
     env = walk_env()
     env.reset()

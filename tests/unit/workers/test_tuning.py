@@ -13,6 +13,7 @@ from purlkit import baselines, checkpoint
 from purlkit.pruning.layers import prunable_layers
 from purlkit.pruning.masks import Mask
 from purlkit.spec import JobSpec
+from purlkit.training.together import Team
 from purlkit.zoo import datasets, models
 from workers import tuning
 from workers.tuning import Entrant, Leg, Run, fine_tune
@@ -92,6 +93,20 @@ def test_an_epoch_that_takes_too_long_is_handed_over_in_its_middle_with_all_its_
     assert stops == [(0, 1), (0, 2), (0, 3)]
     assert bits(run) == bits(whole)
     assert run.select == whole.select
+
+
+def test_the_seconds_of_a_device_are_those_of_all_workers(
+    dense: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "train", lambda *_, **__: None)
+    leg = Leg("run", an_entrant(dense), SPEC.fine_tune, 1, 4)
+    alone, shared = (
+        fine_tune(SPEC.model_dump_json(), dense, leg, SPLITS, PULSE, team) for team in (None, Team(rank=0, size=3))
+    )
+
+    assert alone.device_seconds == alone.seconds > 0
+    assert shared.device_seconds == pytest.approx(3 * shared.seconds)
+    assert Run.from_bytes(shared.to_bytes()).device_seconds == shared.device_seconds
 
 
 def test_what_is_removed_stays_removed(dense: dict[str, torch.Tensor]) -> None:
