@@ -14,6 +14,7 @@ from purlkit.report.charts import by_layer, histogram, learning, over_flops, ove
 from purlkit.report.page import render
 from purlkit.report.svg import Plot, around, ticks
 from purlkit.results import Candidate, Episode, LayerWeights, Result, Spread, WeightsReport
+from purlkit.spec import Search
 from services.testing import a_blob, a_result, a_spec, an_episode
 
 
@@ -43,6 +44,17 @@ def test_it_asks_nothing_of_a_network_and_runs_no_script() -> None:
     assert re.findall(r"(?:src=|href|url\(|@import)", html) == []
     assert "<script" not in html
     assert "default-src &#39;none&#39;" in html or "default-src 'none'" in html
+
+
+def test_it_says_what_an_episode_of_the_search_did() -> None:
+    result = a_result(a_blob(b"network")).model_copy(update={"splits": {"test": 297}})
+    episodes = [Episode.model_validate(an_episode(k).data, strict=False) for k in range(3)]
+    budget = a_spec().model_copy(update={"search": Search.model_validate({"algorithm": "purl-budget"})})
+
+    assert "Each episode cuts every layer once and retrains after each layer." in a_report()
+    assert "Each episode changes what every layer keeps once, at one total, and retrains at its end." in render(
+        "job_1", budget, result, episodes
+    )
 
 
 def test_what_others_wrote_is_text() -> None:
