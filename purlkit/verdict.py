@@ -59,7 +59,8 @@ def paired_lead(a: Sequence[Sequence[bool]], b: Sequence[Sequence[bool]]) -> Pai
 
     The error has two parts: other images would have been drawn (the spread of the images' differences, each the mean
     over the seeds), and other seeds (the spread of the seeds' differences, where there are several). Some of the second
-    is in the first already, so the interval is rather too wide than too narrow.
+    is in the first already, so the interval is rather too wide, as long as the first is the larger part: where many
+    images leave the seeds the larger, the spread of two or three of them says too little of others.
 
     >>> paired_lead([[True, True, False, True]], [[True, False, False, True]]).lead
     0.25
