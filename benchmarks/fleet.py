@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Server:
     def _hear(self, asker: Connection) -> None:
         try:
             number, kind, *what = received(asker)
-        except EOFError:
+        except (EOFError, OSError):  # an OSError from one that has left an answer unread
             number, kind, what = 0, "leave", []
         if kind == "leave":
             self._askers.remove(asker)
@@ -139,7 +140,26 @@ def _tell(asker: Connection, number: int, answer: Any) -> None:
         sent(asker, (number, answer))
 
 
-def search_unit(connection: Connection, asked: argparse.Namespace, number: int, sparsity: float) -> None:
+def started(asked: argparse.Namespace) -> tuple[list[Connection], list[BaseProcess]]:
+    """A process for each unit at each sparsity, and the server's end of the line to it."""
+    context = multiprocessing.get_context("fork")
+    ends: list[Connection] = []
+    units: list[BaseProcess] = []
+    first, last = map(int, asked.units.split("-"))
+    for number, sparsity in product(range(first, last + 1), asked.sparsity):
+        own, others = context.Pipe()
+        ends.append(own)
+        units.append(context.Process(target=search_unit, args=(others, ends, asked, number, sparsity)))
+        units[-1].start()
+        others.close()
+    return ends, units
+
+
+def search_unit(
+    connection: Connection, inherited: Sequence[Connection], asked: argparse.Namespace, number: int, sparsity: float
+) -> None:
+    for end in inherited:  # or this process would itself keep the line open when the server has gone
+        end.close()
     torch.set_num_threads(1)
     unit = RemoteUnit(asked.data, asked.blocks, number, remote=Remote(connection))
     _ = unit.dense  # before there are threads that want it
@@ -156,19 +176,22 @@ def main() -> None:
     parser.add_argument("--units", default="0-9", help="from-to")
     parser.add_argument("--lanes", type=int, default=128)
     asked = parser.parse_args()
-    first, last = map(int, asked.units.split("-"))
+    ends, units = started(asked)  # forked before this process has touched a device
+    try:
+        told = _serve(asked, ends)
+    finally:
+        for end in ends:  # whoever still waits is not left waiting
+            end.close()
+        for unit in units:
+            unit.join()
+    print(f"{asked.data}, {asked.blocks} blocks a stage, {len(units)} searches: {told}")
+    if failed := sum(unit.exitcode != 0 for unit in units):
+        raise SystemExit(f"{failed} of {len(units)} searches failed: the same command goes on where they were")
 
-    # Forked before this process has touched a device.
-    context, ends, units = multiprocessing.get_context("fork"), [], []
-    for number, sparsity in product(range(first, last + 1), asked.sparsity):
-        own, others = context.Pipe()
-        units.append(context.Process(target=search_unit, args=(others, asked, number, sparsity)))
-        units[-1].start()
-        others.close()
-        ends.append(own)
 
+def _serve(asked: argparse.Namespace, ends: Sequence[Connection]) -> str:
     torch.set_num_threads(1)
-    probe = Unit(asked.data, asked.blocks, first)
+    probe = Unit(asked.data, asked.blocks, 0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     began = time.monotonic()
     model, shape = probe.untrained(), probe.image_shape
@@ -177,10 +200,7 @@ def main() -> None:
     server = Server(lanes, ends)
     server.serve()
     seconds = time.monotonic() - began
-    what = f"{asked.data}, {asked.blocks} blocks a stage, {len(units)} searches"
-    print(f"{what}: {server.steps} steps of {server.lane_steps / server.steps:.0f} networks in {seconds:.0f} s")
-    for unit in units:
-        unit.join()
+    return f"{server.steps} steps of {server.lane_steps / max(1, server.steps):.0f} networks in {seconds:.0f} s"
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class Remote:
         while True:
             try:
                 number, answer = received(self._connection)
-            except EOFError:
+            except (EOFError, OSError):  # an OSError where it has left something unread
                 for answer in list(self._asked.values()):
                     answer.set_exception(ConnectionError("the process that trains has gone"))
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,17 +136,20 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._one_at_a_time = Lock()
+        self._torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
         self.rows: dict[Key, Any] = {}
         if path.exists():
             for line in path.read_text().splitlines():
-                row = json.loads(line)
-                self.rows[tuple(row["key"])] = row["value"]
+                with suppress(json.JSONDecodeError):  # one that was cut off: its work is done again
+                    row = json.loads(line)
+                    self.rows[tuple(row["key"])] = row["value"]
 
     def once(self, key: Key, work: Callable[[], Any]) -> Any:
         """What is known under the key; else the work is done, and its result written before anything else begins."""
         if key not in self.rows:
             value = work()
             with self._one_at_a_time, self.path.open("a") as file:
-                file.write(json.dumps({"key": key, "value": value}) + "\n")
+                file.write(("\n" if self._torn else "") + json.dumps({"key": key, "value": value}) + "\n")
+                self._torn = False
             self.rows[key] = value
         return self.rows[key]

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import Pipe
+from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from benchmarks import fleet
 from benchmarks.fleet import Server
 from benchmarks.lanes import Lanes
-from benchmarks.remote import Remote, RemoteUnit
+from benchmarks.remote import Remote, RemoteUnit, sent
 from benchmarks.units import Unit
 from purlkit.budget.search import default_settings
 from purlkit.spec import Training
 from purlkit.zoo.small import DigitsResNet
-from tests.waiting import DEADLINE_SECONDS
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 WIDTH = 2
 
@@ -82,16 +88,57 @@ def test_an_allocation_is_worth_and_becomes_what_it_does_alone(alone: Unit) -> N
         assert outcome[name] == pytest.approx(values, abs=0.02)
 
 
-def test_who_asks_a_process_that_has_gone_is_told_so() -> None:
+@pytest.mark.parametrize("unread", [False, True])
+def test_who_asks_a_process_that_has_gone_is_told_so(unread: bool) -> None:
     server, client = Pipe()
     remote = Remote(client)
-    answer = ThreadPoolExecutor(1).submit(remote.start, Unit("digits", 1, 100, width=WIDTH).untrained())
-    server.recv_bytes()
+    answer = ThreadPoolExecutor(1).submit(remote.start, nn.Linear(1, 1))
+    assert server.poll(DEADLINE_SECONDS)
+    if not unread:
+        server.recv_bytes()
 
     server.close()
 
     with pytest.raises(ConnectionError, match="has gone"):
         answer.result(DEADLINE_SECONDS)
+
+
+def test_the_processes_of_units_end_when_the_one_that_trains_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Namespace(data="digits", blocks=1, units="100-101", sparsity=[0.9], file=tmp_path / "told.jsonl")
+    monkeypatch.setattr(fleet, "RemoteUnit", lambda *_, remote: SimpleNamespace(dense=remote.start(nn.Linear(1, 1))))
+    ends, units = fleet.started(asked)
+    try:
+        for end in ends:
+            assert end.poll(DEADLINE_SECONDS)
+        for end in ends:
+            end.close()
+        for unit in units:
+            unit.join(DEADLINE_SECONDS)
+
+        assert [unit.exitcode for unit in units] == [1, 1]
+    finally:
+        for unit in units:
+            unit.kill()
+
+
+def test_one_that_dies_with_an_answer_unread_does_not_end_the_others() -> None:
+    (one, dies), (other, lives) = Pipe(), Pipe()
+    lanes: Any = SimpleNamespace(count=1, start_of=dict)
+    server = Thread(target=Server(lanes, [one, other]).serve, daemon=True)
+    server.start()
+
+    sent(dies, (1, "start", {}))
+    assert dies.poll(DEADLINE_SECONDS)
+    dies.close()
+    wait_until("the server has heard of it", lambda: one.closed)
+    sent(lives, (1, "start", {}))
+
+    assert lives.poll(DEADLINE_SECONDS)
+    lives.close()
+    server.join(DEADLINE_SECONDS)
+    assert not server.is_alive()
 
 
 def test_one_who_goes_in_the_middle_of_a_training_does_not_end_the_others(alone: Unit) -> None:

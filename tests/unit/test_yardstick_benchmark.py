@@ -52,6 +52,17 @@ def test_what_is_in_the_file_is_not_done_again(tmp_path: Path) -> None:
     assert again == {"x": 1}
 
 
+def test_a_line_that_was_cut_off_is_done_again_and_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "told.jsonl"
+    lines = Lines(path)
+    lines.once(("a",), lambda: 1)
+    lines.once(("b",), lambda: 2)
+    path.write_text(path.read_text()[:-5])
+
+    assert (Lines(path).once(("a",), lambda: 3), Lines(path).once(("b",), lambda: 4)) == (1, 4)
+    assert Lines(path).rows == {("a",): 1, ("b",): 4}
+
+
 def test_what_grows_back_has_its_dense_value_and_what_was_kept_its_tuned_one() -> None:
     dense, tuned = digits_net(width=2, seed=0), digits_net(width=2, seed=1)
     unit = untrained()
