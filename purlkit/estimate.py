@@ -24,6 +24,7 @@ from purlkit.training.evaluate import mode
 from purlkit.verdict import kind_of
 
 FORWARD_ONLY = 1 / 3
+TOP_1_AND_5 = 2  # passes over the test split for each network
 BATCH, ROUNDS = 8, 2
 # Of one image's way forward. ResNet-50 at 224×224 has 8e9, and its few steps take about 7 s of the minute that a dry
 # run has; ViT-H/14 has 335e9.
@@ -35,32 +36,37 @@ def phase_costs(spec: JobSpec, *, layers: int, splits: dict[str, int], seconds_p
     """Images and device-hours of each phase that trains; `splits` has the number of images of each split."""
     search, epoch = spec.search, splits["train"]
     searches, points = len(spec.sparsities), len(spec.points)
+    reward = search.reward_images or splits["reward"]
     trained, measured = {}, {}
 
     weights = spec.model.weights
     trained["dense"] = weights.train.epochs * epoch if isinstance(weights, TrainHere) else 0
-    measured["dense"] = splits["reward"] + splits["select"]
+    measured["dense"] = reward + splits["select"]
 
     trainings = (search.episodes + search.greedy_episodes) * (layers if search.dense else 1) * searches
     if search.algorithm == "purl-budget":
         trainings += trainings_beside(search.greedy_episodes) * searches
     trained["search"] = trainings * search.retrain.epochs * search.retrain.images
-    measured["search"] = trainings * splits["reward"]
+    measured["search"] = trainings * reward
     trained["search"] += sum(tuning.epochs for tuning in spec.tunings) * epoch
 
     policies = search.episodes * points if "random" in spec.baselines else 0
     trained["policy"] = policies * search.retrain.epochs * search.retrain.images
-    measured["policy"] = policies * splits["reward"]
+    measured["policy"] = policies * reward
 
     kinds = ["search"] * (1 if search.algorithm == "purl-budget" else 2) + [*map(kind_of, spec.baselines)]
     ladder = plan(spec.race, kinds, epochs=spec.fine_tune.epochs, images=epoch)
     trained["race"] = points * (ladder.images + spec.fine_tune.epochs * epoch)
-    measured["race"] = points * sum(rung.field for rung in ladder.rungs) * splits["select"]
+    again = ladder.finalists * (ladder.seeds - 1)
+    # Each before its first epoch and at every rung, and the winner at its end.
+    looks = len(kinds) + sum(rung.field for rung in ladder.rungs) + 2 * again + 1
+    measured["race"] = points * looks * splits["select"]
     if spec.race.matched:
         # The control, and the search to its end where the race stops it earlier.
         trained["race"] += trained["search"] + 2 * points * spec.fine_tune.epochs * epoch
 
-    measured["verify"] = (points * (len(kinds) + 2) + 1) * splits["test"]
+    # The dense network; for each target all that raced, and the winner: cut, at its end, and again from its file.
+    measured["verify"] = TOP_1_AND_5 * (1 + points * (len(kinds) + again + 3)) * splits["test"]
     return [
         PhaseCost(
             phase=phase,

@@ -33,10 +33,28 @@ def test_the_images_of_the_least_job() -> None:
     }
 
 
+def test_of_the_reward_split_only_the_images_that_are_asked_for_are_measured() -> None:
+    few = costs(search={"reward_images": 50})
+
+    assert few["search"].device_hours == pytest.approx(600 + 600 * 50 / 3 / 1000)
+    assert few["policy"].device_hours == pytest.approx(55 + 55 * 50 / 3 / 1000)
+    assert few["dense"].device_hours == pytest.approx(30 + (50 + 250) / 3 / 1000)
+
+
 def test_the_hours_are_the_images_times_the_rate_and_a_third_of_it_for_those_that_are_only_measured() -> None:
     # 3.6 s an image is a thousandth of an hour.
     assert costs()["search"].device_hours == pytest.approx(600 + 600 * 250 / 3 / 1000)
-    assert costs()["verify"].device_hours == pytest.approx((7 + 2 + 1) * 297 / 3 / 1000)
+    # 7 candidates before their first epoch, at the rungs of 7 and of 3; 20 epochs are trained.
+    assert costs()["race"].device_hours == pytest.approx(20 + (7 + 7 + 3 + 1) * 250 / 3 / 1000)
+    assert costs()["verify"].device_hours == pytest.approx(2 * (1 + 7 + 3) * 297 / 3 / 1000)
+
+
+def test_more_seeds_of_the_finalists_are_measured_too() -> None:
+    # Three finalists at the end of rungs of 7, 3 and 3, twice more from their beginning.
+    more = costs(race={"budget": 84_000})
+
+    assert more["race"].device_hours == pytest.approx(94 + (7 + 7 + 3 + 3 + 2 * 6 + 1) * 250 / 3 / 1000)
+    assert more["verify"].device_hours == pytest.approx(2 * (1 + 7 + 6 + 3) * 297 / 3 / 1000)
 
 
 def test_each_target_has_a_search_and_a_race() -> None:
