@@ -28,12 +28,19 @@ _COPIES_OF_WEIGHTS = 4
 
 
 def check(
-    spec: JobSpec, *, data_root: str | Path, weights: Path | None, download: bool = False, patient: bool = True
+    spec: JobSpec,
+    *,
+    data_root: str | Path,
+    weights: Path | None,
+    download: bool = False,
+    patient: bool = True,
+    costed: bool = True,
 ) -> CheckReport:
     """Builds the model, reads data and weights, and compares them with what the spec asks for.
 
     `weights` is the file of the upload that the spec names. Layers and range are told also when data or weights are
     missing. `download` lets it fetch what is missing and public. `patient`: a store that is silent is asked again.
+    `costed`: the report says what the job costs, which takes some steps of training; an attempt does not ask.
     """
     reasons: list[PurlError] = []
     try:
@@ -73,7 +80,7 @@ def check(
 
     search = spec.search
     costs = []
-    if not reasons and splits is not None:
+    if costed and not reasons and splits is not None:
         rate = seconds_per_image(lambda: models.build_for(spec), _shape(spec), counted)
         costs = phase_costs(spec, layers=len(layers), splits=splits.sizes, seconds_per_image=rate)
     return CheckReport(

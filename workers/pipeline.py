@@ -57,7 +57,7 @@ def prune(job: Attempt) -> Finish:
 
     job.enter(Phase.CHECKING)
     uploaded = uploaded_weights(job)
-    report = check(spec, data_root=job.datasets_dir, weights=uploaded, download=job.download)
+    report = check(spec, data_root=job.datasets_dir, weights=uploaded, download=job.download, costed=False)
     if not report.runnable:
         reason = report.reasons[0]
         raise Impossible(code=reason.code, message=reason.message, at=reason.at)

@@ -15,6 +15,7 @@ from purlkit.agent.replay import Floats, Replay, Step
 from purlkit.seeds import derive
 from purlkit.spec import Agent
 from purlkit.training.generators import seeded
+from purlkit.training.optimisers import Adam
 
 # The gradient of all parameters together is cut to this length.
 LONGEST_GRADIENT = 40.0
@@ -49,7 +50,7 @@ class Learner:
         self.steps = 0
         self._agent = agent
         self._refreshed_at = 0
-        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=agent.learning_rate)
+        self._optimizer = Adam(self.network.parameters(), lr=agent.learning_rate)
         self._huber = nn.HuberLoss()
 
     def learn_from(self, walk: Sequence[Step]) -> None:

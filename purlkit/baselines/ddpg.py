@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from purlkit.seeds import derive
 from purlkit.training.generators import seeded
+from purlkit.training.optimisers import Adam
 
 # As AMC has them.
 HIDDEN = 300
@@ -31,8 +32,8 @@ class DDPG:
             self._actor = nn.Sequential(_network(features), nn.Sigmoid())
             self._critic = _network(features + 1)
         self._actor_target, self._critic_target = copy.deepcopy(self._actor), copy.deepcopy(self._critic)
-        self._actor_steps = torch.optim.Adam(self._actor.parameters(), lr=ACTOR_RATE)
-        self._critic_steps = torch.optim.Adam(self._critic.parameters(), lr=CRITIC_RATE)
+        self._actor_steps = Adam(self._actor.parameters(), lr=ACTOR_RATE)
+        self._critic_steps = Adam(self._critic.parameters(), lr=CRITIC_RATE)
         self._generator = torch.Generator().manual_seed(derive(seed, "noise"))
         # state, action, reward, next state, and 1 where there is a next
         self._replay = torch.zeros(capacity, 2 * features + 3)

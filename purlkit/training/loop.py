@@ -18,6 +18,7 @@ from purlkit.spec import Training
 from purlkit.training.data import ALL, Samples, Share, batches, steps_per_epoch
 from purlkit.training.evaluate import mode
 from purlkit.training.generators import seeded
+from purlkit.training.optimisers import SGD, Adam
 from purlkit.training.paused import Paused, go_on, pause
 from purlkit.training.together import Team, learning
 
@@ -149,10 +150,8 @@ def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.opti
     """Either leaves a zero without a gradient at zero: decay is a part of the gradient, and momentum starts new."""
     rate, momentum, decay = training.learning_rate, training.momentum, training.weight_decay
     if training.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=rate, betas=(momentum, 0.999), weight_decay=decay, foreach=True)
-    return torch.optim.SGD(
-        parameters, lr=rate, momentum=momentum, weight_decay=decay, nesterov=momentum > 0, foreach=True
-    )
+        return Adam(parameters, lr=rate, betas=(momentum, 0.999), weight_decay=decay, foreach=True)
+    return SGD(parameters, lr=rate, momentum=momentum, weight_decay=decay, nesterov=momentum > 0, foreach=True)
 
 
 def _forget(optimizer: torch.optim.Optimizer, layers: Sequence[PrunableLayer], mask: Mask) -> None:

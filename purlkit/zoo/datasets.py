@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,12 +54,25 @@ def load(
 
 def digits(root: Path) -> Splits:  # noqa: ARG001 - the images come inside scikit-learn
     """1,797 handwritten digits of 8×8: 1,000 train, 250 reward, 250 select, 297 test."""
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-
-    bunch = load_digits()
-    x, y = torch.as_tensor(bunch.images).unsqueeze(1), torch.as_tensor(bunch.target)
+    x, y = _scikit_learns_digits()
     parts = shuffled(len(y)).split([1000, 250, 250, 297])
     return normalised([(x[part], y[part]) for part in parts])
+
+
+def _scikit_learns_digits() -> tuple[Tensor, Tensor]:
+    """From the package's own file, where it is: to import it brings scipy and pandas, a second of CPU a process."""
+    package = find_spec("sklearn")
+    [folder] = (package and package.submodule_search_locations) or [""]
+    file = Path(folder, "datasets", "data", "digits.csv.gz")
+    if file.exists():
+        rows = np.loadtxt(file, delimiter=",")
+        images, labels = rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(int)
+    else:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+
+        bunch = load_digits()
+        images, labels = bunch.images, bunch.target
+    return torch.as_tensor(images).unsqueeze(1), torch.as_tensor(labels)
 
 
 def cifar10(root: Path, *, download: bool = False) -> Splits:

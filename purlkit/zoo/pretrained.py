@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision import models  # type: ignore[import-untyped]
 
 from purlkit import spec
 from purlkit.errors import MissingWeights, WeightsDontFit
@@ -28,6 +27,9 @@ _DENSENETS = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 def url_of(name: str) -> str:
     """Of the first weights that torchvision published: the papers pruned those, and not the later, better ones."""
+    # Here and not above: torchvision loads torch's compiler, which takes as long as torch itself, and few jobs need it.
+    from torchvision import models  # type: ignore[import-untyped]
+
     weights = models.get_model_weights(name)
     first = weights.__members__.get("IMAGENET1K_V1", weights.DEFAULT)
     return str(first.url)

@@ -42,6 +42,14 @@ def test_a_sound_spec_is_runnable(tmp_path: Path) -> None:
     assert checked(tmp_path, resources={"cache_bytes": 0}).memory_bytes < 10_000_000
 
 
+def test_what_it_costs_is_not_measured_for_an_attempt(tmp_path: Path) -> None:
+    spec = JobSpec.model_validate({"model": {"name": "digits-resnet"}, "targets": {"sparsity": 0.9}})
+
+    report = check(spec, data_root=tmp_path, weights=None, costed=False)
+
+    assert report == checked(tmp_path).model_copy(update={"costs": ()})
+
+
 def test_more_workers_than_a_batch_has_images(tmp_path: Path) -> None:
     """1,000 images in batches of at most 300 are four of 250."""
     batches = {"fine_tune": {"batch_size": 300}, "model": {"name": "mlp", "weights": {"train": {"batch_size": 300}}}}

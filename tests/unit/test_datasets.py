@@ -49,6 +49,15 @@ def test_the_splits_of_digits_are_disjoint_and_cover_the_data(tmp_path: Path) ->
     )
 
 
+def test_digits_come_in_scikit_learns_order_from_its_file_or_from_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    from_the_file = datasets._scikit_learns_digits()
+    monkeypatch.setattr(datasets, "find_spec", lambda _: None)
+    from_itself = datasets._scikit_learns_digits()
+
+    assert torch.equal(from_the_file[0].squeeze(1), torch.as_tensor(load_digits().images))
+    assert all(torch.equal(one, other) for one, other in zip(from_the_file, from_itself, strict=True))
+
+
 def test_digits_are_normalised_by_the_training_split(tmp_path: Path) -> None:
     splits = datasets.digits(tmp_path)
 
