@@ -28,7 +28,7 @@ QUICK = {
     "PURL_PORT": "0",
     "PURL_LEASE_SECONDS": "20",
     "PURL_HEARTBEAT_SECONDS": "1",
-    "PURL_POLL_SECONDS": "0.2",
+    "PURL_POLL_SECONDS": "0.5",
 }
 
 # Small enough for seconds, real in every part: a trained net, RLlib on Ray with two runners, a race, a verified file.
