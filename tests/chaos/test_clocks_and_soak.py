@@ -13,8 +13,8 @@ from tests.chaos.failpoints import ROOT
 from tests.chaos.scale import is_long, tell, times
 from tests.chaos.town import Town, a_town
 
-SOAK_SECONDS = times(1800, short=60)
-OFF = 3  # workers whose clocks are off; their leases would run out many times within the soak
+SOAK_SECONDS = times(1800, short=30)
+OFF = 3  # workers whose clocks are off; their leases would run out within the soak, in the long one many times
 # What a process may have gained between its warm state and the end.
 MORE_MIB, MORE_DESCRIPTORS, MORE_THREADS = 16, 8, 4
 

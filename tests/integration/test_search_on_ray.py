@@ -106,7 +106,7 @@ def test_a_search_resumed_from_its_state_ends_as_if_it_had_never_stopped(
     with pytest.raises(Interrupted):
         _play(algorithm, Hooks(on_episode=lambda _: None, on_state=states.append, on_wait=stop_after_seven))
     algorithm.stop()
-    resumed = built(runners=2)
+    resumed = built(runners=1)
     searchstate.restore(resumed, states[-1])
     episodes = play_to_the_end(resumed)
 
@@ -200,8 +200,9 @@ def test_one_runner_alone_that_is_out_of_memory_ends_the_search_with_the_field_t
     algorithm.stop()
 
 
-def test_runners_that_can_not_be_started_end_the_search_with_the_exception() -> None:
+def test_a_runner_that_can_not_be_started_ends_the_search_with_the_exception() -> None:
     algorithm = built(Landscape(fails_to_start=True), runners=1)
+    algorithm.limits = Limits(failed_starts=1)  # that it is tried once more is tested without the seconds of a start
 
     with pytest.raises(EnvironmentFailed, match="there is no such landscape"):
         play_to_the_end(algorithm)
