@@ -20,9 +20,11 @@ from tests.waiting import wait_until
 PORT = 8000
 ROOT = Path(__file__).parent.parent.parent
 SERVE = "import socket as s; x = s.create_server(('{address}', {port})); print(flush=True)\nwhile True: x.accept()"
+# What a script has started in its background ignores Ctrl-C, and so do its children: these are to hear it.
 MAKE = """
-import os, time
+import os, signal, time
 from tests.cluster.hosts import hosts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with hosts() as made:
     made.add("one").start("sleep", "600", log="log", environ=os.environ)
     print(made.folder, made.name, made.by_name["one"].pids()[0], flush=True)
@@ -126,7 +128,10 @@ def test_nothing_is_left_after_ctrl_c(number: signal.Signals) -> None:
         assert maker.stdout is not None
         folder, name, pid = maker.stdout.readline().split()
         maker.send_signal(number)
-        assert maker.wait(60) != 0
+        try:
+            assert maker.wait(60) != 0
+        finally:
+            maker.kill()  # one that did not hear it would be waited for
 
     assert not Path(folder).exists()
     assert not Path(f"/proc/{pid}").exists()
