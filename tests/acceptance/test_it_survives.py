@@ -88,7 +88,7 @@ def test_an_attempt_killed_in_its_second_stage_is_followed_by_one_that_goes_on_t
 
 
 def test_a_cancelled_job_ends_cancelled_and_its_processes_are_gone(service: RunningService) -> None:
-    job_id = service.submit(JOB)
+    job_id = service.submit({**JOB, "resources": {"env_runners": 1}})
     service.searching(job_id, episodes=2)
     pids = service.attempt_pids()
 

@@ -58,6 +58,9 @@ def service(
     )
 
 
+# tests/cluster/test_short.py runs one on Ray Jobs, with its artifacts in S3; images from there are what
+# tests/integration/test_data_in_s3.py reads.
+@pytest.mark.long
 def test_a_job_runs_from_images_in_s3_to_checkpoint(service: RunningService, head: RayHead) -> None:
     """On Ray Jobs; the worker came with the job, reads its data from one bucket, and knows nothing of the other."""
     seen = {one["name"]: one for one in service.http.get("/datasets", timeout=90).json()["data"]}

@@ -37,6 +37,9 @@ def service(server: postgres.Server, tmp_path: Path) -> Iterator[RunningService]
     yield from serving(tmp_path / "data", PURL_DATABASE_URL=url)
 
 
+# The parts of it are tested in seconds by tests/integration/test_database_restarts.py, and by
+# tests/chaos/test_random_kills.py with dispatchers and workers that die as well.
+@pytest.mark.long
 def test_a_job_outlives_its_database_and_its_api(server: postgres.Server, service: RunningService) -> None:
     job_id = service.submit(SMALL_JOB)
     service.searching(job_id, episodes=3)

@@ -12,8 +12,9 @@ from tests.versions import LOGS, NEWS, next_version, served
 pytestmark = pytest.mark.acceptance
 
 
-# What runs while a service is upgraded has older workers; the other way round comes with a rollback, and takes as long.
-@pytest.mark.parametrize("newer", ["service", pytest.param("workers", marks=pytest.mark.long)])
+# That each version understands what the other says is tested in seconds in tests/integration/test_one_version_apart.py.
+@pytest.mark.long
+@pytest.mark.parametrize("newer", ["service", "workers"])
 def test_a_job_runs_across_them(newer: str, tmp_path: Path) -> None:
     following = next_version(tmp_path / "next", migrates=False)
     service, workers = (following, ROOT) if newer == "service" else (ROOT, following)
