@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from purlkit import code
-from purlkit.errors import DiskFull, PurlError, place_of
+from purlkit.errors import DiskFull, PurlError, RayUnreachable, place_of
 from purlkit.processes import end_own_session
 from purlkit.results import LOG, UNREACHABLE_EXIT, ErrorReport, Finish, Outcome
 from workers import cluster, scratch
@@ -115,6 +115,11 @@ def report_of(error: Exception) -> ErrorReport:
         full = DiskFull()
         full.where = place_of(error)
         error = full
+    # What a new head says to those of the old one. Ray raises it as an error of authentication and speaks of tokens.
+    if "WrongClusterID" in str(error):
+        anew = RayUnreachable("Ray's head has been started anew, and the new one does not know this attempt")
+        anew.where = place_of(error)
+        error = anew
     if isinstance(error, PurlError):
         where = error.where or place_of(error)
         return ErrorReport(code=error.code, message=str(error), at=error.at, where=where, retryable=error.retryable)

@@ -47,6 +47,22 @@ def test_a_full_disk_is_called_so_and_may_have_room_another_time() -> None:
     assert "test_reports.py" in (report.where or "")
 
 
+def test_a_head_that_was_started_anew_is_no_matter_of_tokens() -> None:
+    """The words are those of Ray 2.60, as a driver got them when its head was killed and started again."""
+    try:
+        raise RuntimeError(
+            "RPC error: WrongClusterID: Perhaps the client is accessing GCS after it has restarted.. Ensure that the "
+            "token for the cluster is available in a local file"
+        )
+    except RuntimeError as raised:
+        report = report_of(raised)
+
+    assert (report.code, report.retryable) == ("ray_unreachable", True)
+    assert "started anew" in report.message
+    assert "token" not in report.message
+    assert "test_reports.py" in (report.where or "")
+
+
 def test_a_disk_that_takes_no_log_does_not_keep_the_attempt_from_its_last_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
