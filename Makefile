@@ -31,7 +31,7 @@ demo: $(READY)  ## prune a digits network from POST /jobs to a verified checkpoi
 
 test: $(READY) browser  ## unit, integration and acceptance tests
 	@echo "running all tests, three at a time (TESTS=… says how many; a file's tests stay together)"
-	@$(RUN) -m pytest -n $(TESTS) --dist loadfile
+	@$(RUN) -m pytest -n $(TESTS) --dist loadfile --no-loadscope-reorder
 
 test-long: $(READY) browser  ## the tests that take minutes each
 	@$(RUN) -m pytest -m long

@@ -16,6 +16,26 @@ from tests.bench import Bench
 
 LEFT_OUT = pytest.StashKey[int]()
 
+# Files that take more than half a minute, the longest first.
+LONG = (
+    "test_it_survives.py",
+    "test_search_on_ray.py",
+    "test_a_job.py",
+    "test_short.py",
+    "test_supervisor.py",
+    "test_the_demo.py",
+    "test_random_kills.py",
+    "test_the_race.py",
+    "test_cluster.py",
+    "test_one_key.py",
+    "test_compose.py",
+    "test_a_plugin.py",
+    "test_dashboard_browser.py",
+    "test_failpoints.py",
+    "test_ray_jobs.py",
+    "test_api_process.py",
+)
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -35,7 +55,12 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What needs a GPU is left out where there is none, and counted among the deselected."""
+    """What needs a GPU is left out where there is none, and counted among the deselected.
+
+    The long files are spread among the others: together they would fight for the cores, and at the end they would leave
+    them idle.
+    """
+    items[:] = _spread(items)
     for_a_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not for_a_gpu:
         return
@@ -45,6 +70,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in for_a_gpu]
         config.hook.pytest_deselected(items=for_a_gpu)
         config.stash[LEFT_OUT] = len(for_a_gpu)
+
+
+def _spread(items: list[pytest.Item]) -> list[pytest.Item]:
+    by_file: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        by_file.setdefault(item.path, []).append(item)
+    long = sorted((path for path in by_file if path.name in LONG), key=lambda path: LONG.index(path.name))
+    others = [path for path in by_file if path.name not in LONG]
+    between = max(1, len(others) // (len(long) + 1))
+    ordered: list[Path] = []
+    for number, path in enumerate(others):
+        if number % between == 0 and long:
+            ordered.append(long.pop(0))
+        ordered.append(path)
+    return [item for path in [*ordered, *long] for item in by_file[path]]
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> str:
