@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,17 @@ def talk(service: Service, request: bytes) -> bytes:
     host, port = service.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(request)
-        return connection.recv(65_536)
+        answer = b""
+        while not is_whole(answer) and (more := connection.recv(65_536)):
+            answer += more
+        return answer
+
+
+def is_whole(answer: bytes) -> bool:
+    """Head and body: a busy machine sends them one by one."""
+    head, ended, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head.lower())
+    return bool(ended) and len(body) >= (int(length[1]) if length else 0)
 
 
 HEAD = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
