@@ -129,14 +129,14 @@ class RemoteUnit(Unit):
             return self._places[id(images)][1]
 
     def trained(self, epochs: int | None = None) -> nn.Module:
-        if epochs is not None:
-            raise NotImplementedError("here a dense network is trained to the end")
-        model = self.untrained()
+        model, training = self.untrained(), Training()
         net, place = net_of(model), self.place(self.splits.train)
-        order = Order.of(*place, Training(), derive(self.number, "dense"))
-        done = self.remote.train(
-            Job(self.remote.start(model), Bits.of(net.kept({})), order, shared=f"dense {self.number}")
-        )
+        order = Order.of(*place, training, derive(self.number, "dense"))
+        if epochs is not None:  # so far with the rates of the whole training
+            steps = len(order.images) * epochs // training.epochs
+            order = Order(order.images[:steps], order.rates[:steps])
+        shared = f"dense {self.number} after {len(order.images)}"
+        done = self.remote.train(Job(self.remote.start(model), Bits.of(net.kept({})), order, shared=shared))
         assert done.state is not None
         model.load_state_dict(done.state, strict=False)
         return model

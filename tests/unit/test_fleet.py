@@ -65,11 +65,13 @@ def _short_dense_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dense_network_is_trained_once_for_all_who_ask(alone: Unit) -> None:
     with serving(2, lanes=1) as (one, other):
         first, second = one.dense.state_dict(), other.dense.state_dict()
+        halfway = one.trained(epochs=1).state_dict()
 
     assert all(torch.equal(first[name], second[name]) for name in first)
-    for name, tensor in alone.dense.state_dict().items():
-        if "num_batches" not in name:
-            torch.testing.assert_close(first[name], tensor, rtol=0.05, atol=0.02)
+    for trained, expected in ((first, alone.dense), (halfway, alone.trained(epochs=1))):
+        for name, tensor in expected.state_dict().items():
+            if "num_batches" not in name:
+                torch.testing.assert_close(trained[name], tensor, rtol=0.05, atol=0.02)
 
 
 def test_an_allocation_is_worth_and_becomes_what_it_does_alone(alone: Unit) -> None:
