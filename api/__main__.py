@@ -17,18 +17,21 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 
-from sqlalchemy.exc import DBAPIError
+from purlkit.startup import loading
 
-from api.main import create_app
-from api.server import Server, make_server, room_for
-from purlkit.errors import PurlError
-from services import attempts, keys, logs, supervisor
-from services.artifacts import open_store
-from services.database import Database, check_schema, unusable
-from services.launch import launcher_for
-from services.patience import wait_for
-from services.settings import Settings
-from services.stopping import PARENT_FD, Stop
+with loading():
+    from sqlalchemy.exc import DBAPIError
+
+    from api.main import create_app
+    from api.server import Server, make_server, room_for
+    from purlkit.errors import PurlError
+    from services import attempts, keys, logs, supervisor
+    from services.artifacts import open_store
+    from services.database import Database, check_schema, unusable
+    from services.launch import launcher_for
+    from services.patience import wait_for
+    from services.settings import Settings
+    from services.stopping import PARENT_FD, Stop
 
 log = logging.getLogger("purl.api")
 

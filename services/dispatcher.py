@@ -15,21 +15,24 @@ from collections.abc import Sequence
 from contextlib import closing
 from math import inf
 
-from purlkit.errors import PurlError
-from services import attempts, logs, metrics, scheduling
-from services.artifacts import Store, open_store
-from services.attempts.endings import Cause
-from services.cleaning import Cleaner
-from services.database import Database, clock
-from services.ending import Ender
-from services.errors import BadSetting
-from services.ids import new_id
-from services.launch import Capacity, Launcher, launcher_for
-from services.patience import noting, pause, tell, wait_for
-from services.settings import Settings
-from services.starting import Starter
-from services.stopping import PARENT_FD, Stop
-from services.telling import Pulse, telling
+from purlkit.startup import loading
+
+with loading():
+    from purlkit.errors import PurlError
+    from services import attempts, logs, metrics, scheduling
+    from services.artifacts import Store, open_store
+    from services.attempts.endings import Cause
+    from services.cleaning import Cleaner
+    from services.database import Database, clock
+    from services.ending import Ender
+    from services.errors import BadSetting
+    from services.ids import new_id
+    from services.launch import Capacity, Launcher, launcher_for
+    from services.patience import noting, pause, tell, wait_for
+    from services.settings import Settings
+    from services.starting import Starter
+    from services.stopping import PARENT_FD, Stop
+    from services.telling import Pulse, telling
 
 log = logging.getLogger(__name__)
 

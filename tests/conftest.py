@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ LONG = (
 )
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+gc.disable()  # until all is imported: purlkit/startup.py says why
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +72,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in for_a_gpu]
         config.hook.pytest_deselected(items=for_a_gpu)
         config.stash[LEFT_OUT] = len(for_a_gpu)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def _spread(items: list[pytest.Item]) -> list[pytest.Item]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from purlkit.processes import session_members
 
-RUNNER = "ray::SingleAgentEnvRunner"
+RUNNER = "ray::Player"
 RAYLET = "raylet/raylet"
 GCS = "gcs_server"
 

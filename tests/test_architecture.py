@@ -34,6 +34,7 @@ TORCH_FREE = {
     "purlkit.recipes",
     "purlkit.report",
     "purlkit.sentence",
+    "purlkit.startup",
     "purlkit.storage",
     "purlkit.zoo.catalog",
 }

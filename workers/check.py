@@ -20,6 +20,7 @@ from purlkit import code
 from purlkit.errors import CodeMismatch, PurlError
 from purlkit.results import UNREACHABLE_EXIT, CheckAnswer, CheckBrief, CheckReport, ErrorReport
 from purlkit.spec import JobSpec
+from purlkit.startup import leave, loading
 from workers import scratch
 
 # Whoever waits ends this process when the time is up; only when that one was killed is this alarm heard.
@@ -51,8 +52,9 @@ def _answer(http: httpx.Client, brief: CheckBrief, environ: Mapping[str, str]) -
     except CodeMismatch as error:
         return CheckAnswer(runnable=False, reasons=(ErrorReport(code=error.code, message=str(error)),))
     # Imported only now: the service learns at once when this process can't even reach it.
-    from purlkit.check import check
-    from purlkit.storage.sight import sights
+    with loading():
+        from purlkit.check import check
+        from purlkit.storage.sight import sights
 
     with scratch.folder(environ) as folder:
         weights = None
@@ -82,4 +84,4 @@ def with_resources(report: CheckReport, spec: JobSpec, environ: Mapping[str, str
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -18,7 +18,6 @@ from ray.rllib.algorithms.dqn import DQN
 from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
@@ -29,6 +28,7 @@ from purlkit.errors import EnvironmentFailed, OutOfMemory
 from purlkit.results import Episode
 from purlkit.seeds import derive
 from purlkit.spec import Agent
+from workers.player import Player
 from workers.playing import Failed, Played, PlayEpisode, Weights
 from workers.runners import Life, Limits, NoSigns, Pool, Runners, Size
 
@@ -156,7 +156,7 @@ class PurlDQN(DQN):  # type: ignore[misc]
         return self._runners
 
     def _start_runners(self) -> Pool:
-        actor = ray.remote(num_cpus=self.size.cpus, num_gpus=self.size.gpus, max_restarts=0)(SingleAgentEnvRunner)
+        actor = ray.remote(num_cpus=self.size.cpus, num_gpus=self.size.gpus, max_restarts=0)(Player)
         config = ray.put(self.config)
 
         def start(runner: int) -> Any:

@@ -14,7 +14,6 @@ import errno
 import logging
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from purlkit import code
 from purlkit.errors import DiskFull, PurlError, RayUnreachable, place_of
 from purlkit.processes import end_own_session
 from purlkit.results import LOG, UNREACHABLE_EXIT, ErrorReport, Finish, Outcome
+from purlkit.startup import leave, loading
 from workers import cluster, scratch
 from workers.attempt import Attempt
 from workers.calls import Interrupted, Superseded, Unreachable
@@ -87,9 +87,10 @@ def _run(job: Attempt, *, expected_code: str | None = None) -> Finish:
         code.check(expected_code)
         cluster.quiet()
         # Here and not above: a worker whose torch or Ray is broken still reports so.
-        import torch
+        with loading():
+            import torch
 
-        from workers.pipeline import prune
+            from workers.pipeline import prune
 
         torch.set_num_threads(max(1, int(job.spec.resources.cpus_per_runner)))
         finish = prune(job)
@@ -139,4 +140,4 @@ def end_everything() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -15,6 +15,7 @@ from pydantic import Field
 from purlkit.errors import VerificationFailed
 from purlkit.results import Cost
 from purlkit.spec import Record, Sha256
+from purlkit.startup import leave, loading
 
 DOT = ".\n"
 
@@ -78,15 +79,16 @@ def main() -> int:
 
 
 def _seen(look: Look, path: Path) -> Seen:
-    import torch
+    with loading():
+        import torch
 
-    from purlkit import checkpoint
-    from purlkit.pruning.cost import cost, weight_uses
-    from purlkit.pruning.layers import prunable_layers
-    from purlkit.pruning.masks import Mask
-    from purlkit.spec import JobSpec
-    from purlkit.training.evaluate import accuracy, top5_accuracy
-    from purlkit.zoo import datasets, models
+        from purlkit import checkpoint
+        from purlkit.pruning.cost import cost, weight_uses
+        from purlkit.pruning.layers import prunable_layers
+        from purlkit.pruning.masks import Mask
+        from purlkit.spec import JobSpec
+        from purlkit.training.evaluate import accuracy, top5_accuracy
+        from purlkit.zoo import datasets, models
 
     torch.set_num_threads(look.threads)
     spec = JobSpec.model_validate_json(look.spec)
@@ -110,4 +112,4 @@ def _dot() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -124,7 +124,7 @@ def test_a_job_from_images_in_s3_to_a_checkpoint(cluster: Cluster, record_proper
 
 def test_a_node_with_a_runner_is_killed(cluster: Cluster, running: str, settled: Settled) -> None:
     drivers = cluster.node_of_the_driver()
-    with_runner = [node for node in cluster.nodes if node is not drivers and node.pids("ray::SingleAgentEnvRunner")]
+    with_runner = [node for node in cluster.nodes if node is not drivers and node.pids("ray::Player")]
     if not with_runner:
         pytest.fail("all runners are where the driver is: the cluster's nodes are too large for this test")
 

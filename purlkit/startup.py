@@ -1,0 +1,35 @@
+"""How a process of ours starts and ends without looking for garbage.
+
+torch, Ray and RLlib make half a million objects as they are imported, all of which stay. Python looks for garbage among
+them again and again while they are made, and three times more when it ends: of the five CPU seconds that an attempt's
+driver took to start and end, two went there.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Around imports. What is there at the end is for ever: no later look for garbage goes over it again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process as it is. Only for one whose files, threads and children are done with."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

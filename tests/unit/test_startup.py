@@ -1,0 +1,50 @@
+"""A process of ours starts and ends without looking for garbage."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+
+import pytest
+
+from purlkit.startup import loading
+
+
+def test_nothing_is_collected_while_modules_are_loaded_and_no_later_look_goes_over_them() -> None:
+    frozen = gc.get_freeze_count()
+
+    with loading():
+        assert not gc.isenabled()
+        loaded: list[list[int]] = [[] for _ in range(1000)]
+
+    assert gc.isenabled()
+    assert gc.get_freeze_count() >= frozen + len(loaded)
+
+
+def test_what_loads_on_its_way_something_that_loads_stays_undisturbed() -> None:
+    with loading():
+        with loading():
+            pass
+        assert not gc.isenabled()
+
+    assert gc.isenabled()
+
+
+def test_a_module_that_can_not_be_loaded_leaves_the_collector_on() -> None:
+    with pytest.raises(ImportError), loading():
+        raise ImportError("no such module")
+
+    assert gc.isenabled()
+
+
+def test_leaving_says_what_was_still_to_be_said_and_nothing_more() -> None:
+    code = (
+        "import atexit, sys; from purlkit.startup import leave\n"
+        "atexit.register(print, 'at exit')\n"
+        "print('said'); print('complained', file=sys.stderr); leave(3)"
+    )
+
+    left = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert (left.returncode, left.stdout, left.stderr) == (3, "said\n", "complained\n")
