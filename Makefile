@@ -7,6 +7,8 @@ KILLS ?= 60
 CHAOS ?= 1
 FUZZ_CASES ?= 20000
 SECURITY_SECONDS ?= 150
+# A job is a dozen processes: without bytecode each would compile our modules for itself.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python

@@ -29,6 +29,7 @@ COPY services services
 COPY api api
 # Never run here: attempts on a cluster are sent it, or compare their own with it.
 COPY workers workers
+RUN /opt/venv/bin/python -m compileall -q purlkit services api
 
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     PURL_DATA_DIR=/data PURL_HOST=0.0.0.0 PURL_LOG_FORMAT=json

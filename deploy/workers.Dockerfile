@@ -33,6 +33,7 @@ COPY deploy/healthy.py deploy/healthy.py
 COPY purlkit purlkit
 # Only for PURL_RAY_CODE=image: as a rule the service's code comes with each job.
 COPY workers workers
+RUN /opt/venv/bin/python -m compileall -q purlkit workers
 
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PURL_DATASETS_DIR=/datasets PURL_DATASETS_CACHE=/datasets/cache OMP_NUM_THREADS=1 \
     RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
