@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 
-from purlkit.startup import loading
+from purlkit.startup import leave, loading
 
 with loading():
     from sqlalchemy.exc import DBAPIError
@@ -110,4 +110,4 @@ def serve(db: Database, settings: Settings, environ: Mapping[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -7,6 +7,7 @@ driver took to start and end, two went there.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -17,13 +18,18 @@ from typing import NoReturn
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Around imports. What is there at the end is for ever: no later look for garbage goes over it again."""
+    """Around imports. What is there at the end is there for good: no later look for garbage goes over it again.
+
+    Who ends by itself takes it down after all, for triton complains at length of what is still there then.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
+        atexit.unregister(gc.unfreeze)
+        atexit.register(gc.unfreeze)
         if was_on:
             gc.enable()
 

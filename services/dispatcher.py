@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from math import inf
 
-from purlkit.startup import loading
+from purlkit.startup import leave, loading
 
 with loading():
     from purlkit.errors import PurlError
@@ -212,4 +212,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

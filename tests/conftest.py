@@ -79,6 +79,10 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
+
+
 def _spread(items: list[pytest.Item]) -> list[pytest.Item]:
     by_file: dict[Path, list[pytest.Item]] = {}
     for item in items:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -49,6 +50,16 @@ def test_a_row_that_is_not_there_is_refused_with_those_that_are() -> None:
 
     assert refused.returncode == 2
     assert all(row in refused.stderr for row in ROWS)
+
+
+def test_a_process_is_started_as_it_is_and_as_it_was() -> None:
+    command = [sys.executable, "-m", "benchmarks.starts", "--only", "dispatcher", "--rounds", "1"]
+
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert printed.startswith("dispatcher: ")
+    as_it_is, as_it_was, ratio = (float(number) for number in re.findall(r"\d+\.\d+", printed))
+    assert ratio == pytest.approx(as_it_is / as_it_was, abs=0.05)
 
 
 def test_a_sweep_names_the_value_that_it_changes() -> None:
