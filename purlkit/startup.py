@@ -12,7 +12,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 
@@ -36,6 +36,7 @@ def loading() -> Iterator[None]:
 
 def leave(status: int) -> NoReturn:
     """Ends the process as it is. Only for one whose files, threads and children are done with."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for said in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # whoever was to read it has gone
+            said.flush()
     os._exit(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 
@@ -48,3 +49,16 @@ def test_leaving_says_what_was_still_to_be_said_and_nothing_more() -> None:
     left = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert (left.returncode, left.stdout, left.stderr) == (3, "said\n", "complained\n")
+
+
+def test_leaving_where_nobody_listens_any_more_says_the_same_status() -> None:
+    code = "import sys; from purlkit.startup import leave\nprint('said', end=''); sys.stdin.read(); leave(3)"
+    kept_back = {**os.environ, "PYTHONUNBUFFERED": ""}  # what it says, until it is flushed
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, env=kept_back) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdin.close()
+
+    assert process.returncode == 3
