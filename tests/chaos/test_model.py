@@ -334,7 +334,6 @@ def test_the_api_does_what_its_model_does(request: pytest.FixtureRequest, servic
         settings=settings(
             max_examples=RUNS,
             stateful_step_count=STEPS,
-            deadline=None,
             # Not made shorter: each step is a request, and the steps that led to a difference are printed anyway.
             phases=(Phase.generate,),
             derandomize=True,

@@ -49,7 +49,6 @@ DATA = b"the pruned network"
 CHOSEN: dict[str, Any] = {
     "derandomize": "FUZZ_CASES" not in os.environ,
     "database": None,
-    "deadline": None,
     "phases": [Phase.generate],
     "suppress_health_check": list(HealthCheck),
 }

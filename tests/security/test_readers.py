@@ -33,9 +33,7 @@ from tests.security.doors import a_weights_file
 MIB = 2**20
 SECONDS = float(os.environ.get("SECURITY_SECONDS", "0"))
 
-fuzzing = settings(
-    max_examples=2000 if SECONDS else 100, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+fuzzing = settings(max_examples=2000 if SECONDS else 100, database=None, suppress_health_check=list(HealthCheck))
 
 
 def for_a_while(fuzz: Callable[[], None]) -> None:

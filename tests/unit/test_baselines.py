@@ -60,7 +60,7 @@ def test_a_threshold_belongs_to_its_method() -> None:
 
 
 @every_method
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(layers=networks(), share=st.floats(0, 1), floor=st.integers(1, 3))
 def test_the_count_is_exact_within_the_range_and_refused_outside(
     method: Method, layers: list[PrunableLayer], share: float, floor: int

@@ -82,7 +82,7 @@ WALKS = st.lists(
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(walks=WALKS, cache_bytes=BYTES)
 def test_any_walks_are_the_same_bits_with_and_without(options: dict[str, Any], walks: Any, cache_bytes: int) -> None:
     plain, cached = env_of(0, options), env_of(cache_bytes, options)

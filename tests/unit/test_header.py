@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -134,7 +134,6 @@ def test_a_long_header_is_refused_before_it_is_read() -> None:
     assert endless.taken == 8
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused_and_nothing_else(noise: bytes) -> None:
     for data in (noise, build(noise), build({"w": F32}, noise), build(b"{" + noise)):
@@ -145,7 +144,6 @@ def test_any_bytes_are_read_or_refused_and_nothing_else(noise: bytes) -> None:
         assert tensors
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abc"), st.none() | st.integers() | st.lists(st.integers()) | st.just(F32)))
 def test_no_entry_hides_beside_one_that_is_wrong(entries: dict[str, Any]) -> None:
     with pytest.raises(BadWeightsFile):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services import paging
@@ -34,13 +34,11 @@ def test_a_token_opens_what_its_digest_locks() -> None:
     assert token not in digest(token)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=50))
 def test_a_cursor_comes_back_as_it_went_out(position: str) -> None:
     assert paging.decode(paging.encode(position)) == position
 
 
-@settings(deadline=None)
 @given(st.text(max_size=50))
 def test_any_other_cursor_is_refused_or_is_one_of_ours(cursor: str) -> None:
     try:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from purlkit.baselines.global_magnitude import global_magnitude, global_with_minimum, minimum_weights
@@ -69,7 +69,6 @@ def test_a_threshold_that_needs_all_that_is_kept_is_met_and_one_more_is_refused(
     assert caught.value.at == "/minimum_threshold"
 
 
-@settings(deadline=None)
 @given(distinct_networks(), st.floats(0.05, 0.95), st.floats(0.01, 0.99))
 def test_the_remedies_of_a_threshold_too_high_are_true(
     layers: list[PrunableLayer], share: float, threshold: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import IllegalMove
@@ -52,7 +52,6 @@ def test_ended_is_what_nothing_follows() -> None:
     assert [state for state in AttemptState if not state.is_terminal] == list(LIVE)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(JobState), min_size=1))
 def test_no_history_of_legal_moves_goes_on_after_an_end(tried: list[JobState]) -> None:
     history = [JobState.QUEUED]

@@ -166,7 +166,7 @@ def test_a_mask_holds_after_every_step() -> None:
         assert not torch.equal(layer.weight[kept], was[kept])  # and what is kept was trained
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     momentum=st.sampled_from([0.0, 0.5, 0.99]),
     weight_decay=st.sampled_from([0.0, 0.1, 1.0]),
