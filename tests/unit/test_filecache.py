@@ -241,7 +241,7 @@ def test_processes_that_share_it_read_whole_files_and_keep_its_bound(tmp_path: P
         subprocess.Popen([sys.executable, "-c", READS_ALL, str(folder), str(seed), str(log)], cwd=ROOT)
         for seed in range(4)
     ]
-    wait_until("all have read", all_ended)
+    wait_until("all have read", all_ended, seconds=300)
 
     assert [reader.returncode for reader in readers] == [0, 0, 0, 0]
     assert 0 < most <= 5 * SIZE

@@ -107,10 +107,13 @@ QUESTIONS: dict[str, Callable[[Team], Any]] = {
 }
 
 
+WAIT_SECONDS = 300  # each imports torch first, and on a busy machine one may be done with that long before the other
+
+
 def one_of_two(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     meet = f"file://{folder}/meet"
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=timedelta(seconds=WAIT_SECONDS))
     found = {name: ask(Team.here()) for name, ask in QUESTIONS.items()}
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
@@ -125,7 +128,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(2 * WAIT_SECONDS)
     assert [process.exitcode for process in processes] == [0, 0]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
