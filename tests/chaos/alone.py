@@ -23,7 +23,7 @@ from services.stopping import Stop
 from tests.chaos.failpoints import Failpoints, arm
 
 # Who has had the last word is left alone for so long: the time in which a job can be deleted that has processes still.
-LINGER_SECONDS = 2.0
+LINGER_SECONDS = 5.0
 
 
 @dataclass

@@ -85,7 +85,7 @@ class House:
             assert pid is not None
             return pid
 
-    def restart(self, name: str, *more: Any, seconds: float = 30.0) -> int | None:
+    def restart(self, name: str, *more: Any, seconds: float = 120.0) -> int | None:
         """SIGTERM, and a new one when it has left: with these arguments, or the old ones. The old one's exit status."""
         with self._lock:
             kept = self.kept[name]
@@ -169,7 +169,7 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def wait_for_port(url: str, seconds: float = 60.0) -> None:
+def wait_for_port(url: str, seconds: float = 240.0) -> None:
     import httpx
 
     deadline = time.monotonic() + seconds

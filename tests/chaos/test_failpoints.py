@@ -45,6 +45,8 @@ SETTINGS = {
     # The cleaning comes when all else is over, in a process with other settings.
     "PURL_CLEAN_SECONDS": "3600",
 }
+# A process that fails at every point of the cleaning starts dozens of times meanwhile.
+CLEANED_SECONDS = 300.0
 # Who has claimed an attempt and not started it in so long has died in between.
 START_MS = 1000
 CLEANING = {
@@ -263,10 +265,10 @@ def a_life(folder: Path, environ: dict[str, str], points: Failpoints, store: Sto
         finals = {job_id: client.final(job_id) for job_id in jobs}
         assert violations(read(folder / "history"), finals) == [], (folder / "log").read_text()[-5000:]
         house.restart("service", {**environ, **CLEANING}, listening, folder / "points", folder / "launches")
-        wait_until("all jobs have been cleaned up", lambda: client.all_jobs() == [])
+        wait_until("all jobs have been cleaned up", lambda: client.all_jobs() == [], seconds=CLEANED_SECONDS)
         # Bytes that no row knows, as a backup may bring them.
         wait_until("a file is there that nobody knows", partial(left_behind, store, b"nobody's"))
-        wait_until("nothing is left", lambda: cleaned(points) and stored(store, db) == [])
+        wait_until("nothing is left", lambda: cleaned(points) and stored(store, db) == [], seconds=CLEANED_SECONDS)
 
 
 def left_behind(store: Store, data: bytes) -> bool:

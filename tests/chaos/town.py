@@ -26,6 +26,7 @@ from tests.chaos import house
 from tests.chaos.calls import Client, file_of
 from tests.chaos.history import Final, History, Op, read, violations
 from tests.chaos.house import House, listen, wait_for_port
+from tests.waiting import wait_until
 
 WORKER = "tests.chaos.worker"
 LEASE_SECONDS = 15.0
@@ -141,6 +142,8 @@ class Killing:
 
     def run(self) -> None:
         chance = random.Random(self.seed)
+        # On a busy machine dispatchers may be killed faster than they start any worker.
+        wait_until("a worker is there, and killed", lambda: self._kill("worker", chance) or self.done)
         while len(self.done) < self.kills:
             time.sleep(chance.uniform(0.05, 0.5))
             self._kill(chance.choice(self.kinds), chance)
