@@ -21,7 +21,7 @@ from purlkit.spec import Dataset, Training
 from purlkit.training.evaluate import accuracy
 from purlkit.training.loop import train
 from purlkit.zoo import catalog, datasets, small
-from tests.acceptance.running import SMALL_JOB, RunningService, serving
+from tests.acceptance.running import JOB_SECONDS, PATIENT, SMALL_JOB, RunningService, serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.acceptance
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    yield from serving(tmp_path_factory.mktemp("jobs") / "data")
+    yield from serving(tmp_path_factory.mktemp("jobs") / "data", **PATIENT)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def watched(service: RunningService, mine: torch.nn.Module) -> tuple[dict[str, A
         log = service.http.get(f"/jobs/{job_id}/attempts/1/log")
         return log.content if b"phase: dense" in log.content else None
 
-    early = wait_until("its log can be read", said)
+    early = wait_until("its log can be read", said, seconds=JOB_SECONDS)
     assert service.job(job_id)["state"] == "running"
     return service.ended(job_id), early
 
@@ -205,7 +205,8 @@ def test_what_only_torch_can_know_fails_the_first_phase(service: RunningService)
 
 class TestDryRun:
     def ask(self, service: RunningService, **changes: Any) -> dict[str, Any]:
-        answer = service.http.post("/jobs", params={"dry_run": "true"}, json={**SMALL_JOB, **changes}, timeout=90)
+        body = {**SMALL_JOB, **changes}
+        answer = service.http.post("/jobs", params={"dry_run": "true"}, json=body, timeout=JOB_SECONDS)
         assert answer.status_code == 200, answer.text
         report: dict[str, Any] = answer.json()
         return report

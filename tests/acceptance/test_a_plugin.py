@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.running import ROOT, RunningService, serving
+from tests.acceptance.running import JOB_SECONDS, PATIENT, ROOT, RunningService, serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -23,7 +23,7 @@ def service(tmp_path: Path) -> Iterator[RunningService]:
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-index", "--no-deps"]
     subprocess.run([*pip, "--no-build-isolation", "--target", installed, ROOT / "examples/plugin"], check=True)
     path = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
-    yield from serving(tmp_path / "data", PYTHONPATH=path)
+    yield from serving(tmp_path / "data", PYTHONPATH=path, **PATIENT)
 
 
 def test_the_example_plugins_model_is_pruned_on_its_own_data(service: RunningService) -> None:
@@ -32,9 +32,11 @@ def test_the_example_plugins_model_is_pruned_on_its_own_data(service: RunningSer
     env = {**os.environ, "PURL_URL": service.url}
     with subprocess.Popen([sys.executable, ROOT / "examples/own_model.py"], env=env, stdout=subprocess.PIPE) as example:
         try:
-            listed = wait_until("the example has made its job", lambda: service.http.get("/jobs").json()["data"])
+            listed = wait_until(
+                "the example has made its job", lambda: service.http.get("/jobs").json()["data"], seconds=JOB_SECONDS
+            )
             job = service.ended(listed[0]["id"])
-            said, _ = example.communicate(timeout=60)
+            said, _ = example.communicate(timeout=JOB_SECONDS)
         finally:
             example.kill()  # one that hangs
 

@@ -13,7 +13,7 @@ import pytest
 from purlkit.processes import session_members
 from purlkit.spec import Search
 from tests import ray_processes
-from tests.acceptance.running import LONGER_JOB, SMALL_JOB, RunningService, same_outcome, serving
+from tests.acceptance.running import JOB_SECONDS, LONGER_JOB, PATIENT, SMALL_JOB, RunningService, same_outcome, serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -32,7 +32,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(data_dir: Path) -> Iterator[RunningService]:
-    yield from serving(data_dir)
+    yield from serving(data_dir, **PATIENT)
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +121,14 @@ def test_a_job_that_all_this_happens_to_ends_as_if_nothing_had_happened(
     assert service.attempt_pids() == [pid]  # the same attempt still: theirs were no losses of its
 
     os.kill(pid, signal.SIGKILL)
-    wait_until("another attempt is there", lambda: len(service.job(job_id)["attempts"]) == 2)
+    wait_until("another attempt is there", lambda: len(service.job(job_id)["attempts"]) == 2, seconds=JOB_SECONDS)
     before = len(service.episodes(job_id))
     service.searching(job_id, episodes=before + 5)
     assert session_members(pid) == []
     assert service.stop(signal.SIGTERM) == 0
     assert service.left_over() == []
 
-    for again in serving(data_dir):
+    for again in serving(data_dir, **PATIENT):
         job = again.ended(job_id)
         same_outcome(again, job, uninterrupted)
         assert [attempt["state"] for attempt in job["attempts"]] == ["lost", "drained", "succeeded"]
@@ -142,9 +142,9 @@ def test_a_job_that_all_this_happens_to_ends_as_if_nothing_had_happened(
 
 
 def test_ctrl_c_leaves_no_process_behind(data_dir: Path) -> None:
-    service = RunningService(data_dir)
+    service = RunningService(data_dir, **PATIENT)
     job_id = service.submit(JOB)
-    wait_until("the attempt runs", lambda: service.job(job_id)["state"] == "running")
+    wait_until("the attempt runs", lambda: service.job(job_id)["state"] == "running", seconds=JOB_SECONDS)
 
     assert service.stop(signal.SIGINT) == 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.running import ROOT
+from tests.acceptance.running import JOB_SECONDS, ROOT
 
 pytestmark = pytest.mark.acceptance
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.acceptance
 def test_it_prints_its_table_and_verdict_and_leaves_the_checkpoint(tmp_path: Path) -> None:
     command = [sys.executable, "examples/demo.py", "--episodes", "4", "--output", str(tmp_path)]
 
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=JOB_SECONDS)
 
     assert run.returncode == 0, run.stdout + run.stderr
     said = run.stdout

@@ -280,7 +280,7 @@ def wait_for_line(host: Host, port: int) -> None:
             return True
         return False
 
-    wait_until(f"{host.name} answers at {port}", answers, seconds=120)
+    wait_until(f"{host.name} answers at {port}", answers, seconds=240)
 
 
 def _namespaces() -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.running import SMALL_JOB
-from tests.cluster.topology import Cluster, a_cluster
+from tests.cluster.topology import START_SECONDS, Cluster, a_cluster
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -25,7 +25,9 @@ JOB = {
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with a_cluster(nodes=2, servers=1) as cluster:
+    # A driver that Ray starts on a busy machine says its first word after half a minute. One whose node has gone is
+    # known to be lost by what Ray says of it.
+    with a_cluster(nodes=2, servers=1, PURL_LEASE_SECONDS="60") as cluster:
         yield cluster
 
 
@@ -51,4 +53,5 @@ def test_a_job_runs_from_post_to_checkpoint_though_a_node_is_killed(cluster: Clu
     assert "phase: search" in user.http.get(f"/jobs/{job_id}/artifacts/attempt.log").text
     name = f"/api/jobs/{job_id}-a{last['number']}"
     # A driver that takes longer than ten seconds to leave after its last word is ended, and then called stopped.
-    wait_until("Ray knows it too", lambda: cluster.ray(name)["status"] in ("SUCCEEDED", "STOPPED"))
+    ended = ("SUCCEEDED", "STOPPED")
+    wait_until("Ray knows it too", lambda: cluster.ray(name)["status"] in ended, seconds=START_SECONDS)

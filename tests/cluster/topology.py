@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 from tests import postgres
-from tests.acceptance.running import QUICK
+from tests.acceptance.running import QUICK, STOP_SECONDS
 from tests.cluster.hosts import Host, Hosts, hosts, wait_for_line
 from tests.cluster.kernel import read
 from tests.cluster.user import User
@@ -40,7 +40,7 @@ BUCKET, DATA = "artifacts", "data"
 NODE_CPUS = 2
 # Small: nothing in these jobs is larger than a few megabytes, and three nodes share one machine's memory.
 OBJECT_STORE = "100000000"
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 
 AGENT_PORTS = (
     "dashboard-agent-listen-port",
@@ -149,7 +149,7 @@ class Cluster:
         """As whoever operates it would: asked, and waited for. Its exit status."""
         process = self.processes.pop(f"{module} {server.name}")
         server.ask_to_end(process)
-        return process.wait(120)
+        return process.wait(STOP_SECONDS)
 
     def command(self, *words: str) -> str:
         """`python -m services …` on the first server, and what it printed."""
@@ -196,8 +196,9 @@ def at_work(host: Host) -> list[int]:
 
 
 @contextmanager
-def a_cluster(*, nodes: int, servers: int) -> Iterator[Cluster]:
-    """Ready to take jobs; with more than one server behind the proxy. Nothing is left of it afterwards."""
+def a_cluster(*, nodes: int, servers: int, **own: str) -> Iterator[Cluster]:
+    """Ready to take jobs; with more than one server behind the proxy, and settings of its own. Nothing is left of it
+    afterwards."""
     with ExitStack() as stack:
         made = stack.enter_context(hosts())
         user, db, s3, head = (made.add(name) for name in ("user", "db", "s3", "head"))
@@ -246,6 +247,7 @@ def a_cluster(*, nodes: int, servers: int) -> Iterator[Cluster]:
                 "PURL_MAX_RUNNING": "2",
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN": TOKEN,
+                **own,
             },
         )
         stack.callback(cluster.user.close)

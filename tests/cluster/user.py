@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.acceptance.running import Jobs, same_outcome
+from tests.acceptance.running import CALL_SECONDS, Jobs, same_outcome
 from tests.cluster.hosts import Host
 from tests.waiting import wait_until
 
@@ -47,7 +47,7 @@ class FromHost(httpx.HTTPTransport):
 class User(Jobs):
     def __init__(self, host: Host, url: str) -> None:
         self.transport = FromHost(host)
-        self.http = httpx.Client(base_url=url, transport=self.transport, timeout=30)
+        self.http = httpx.Client(base_url=url, transport=self.transport, timeout=CALL_SECONDS)
 
     @property
     def key(self) -> str:
