@@ -275,7 +275,7 @@ def test_on_a_terminal_it_draws(service: Service, purl: Purl) -> None:
     finally:
         os.close(ours)
 
-    assert process.wait(timeout=30) == Exit.DONE
+    assert process.wait(timeout=60) == Exit.DONE
     assert "▅▅ 50.0%".encode() in drawn
     assert b"global magnitude ships" in drawn
     assert b"\x1b[3" not in drawn, "NO_COLOR was not heeded"

@@ -54,7 +54,7 @@ def test_submit_watch_wait_and_download(service: Service, purl: PurlClient, tmp_
     job = pruned(service, purl)
 
     types = [event.type for event in job.events()]
-    ended = job.wait(timeout=5)
+    ended = job.wait(timeout=60)
     paths = job.download(tmp_path)
 
     assert types.count("episode") == 2
@@ -117,7 +117,7 @@ def test_a_failed_job_says_why(service: Service, purl: PurlClient) -> None:
     service.claim().finish(Finish(outcome=Outcome.FAILED, error=error))
 
     with pytest.raises(JobDidNotSucceed, match="put the files under digits/"):
-        job.wait(timeout=5)
+        job.wait(timeout=60)
 
 
 def test_waiting_has_a_limit_of_the_callers(purl: PurlClient) -> None:
@@ -238,7 +238,7 @@ def test_the_same_from_asyncio(service: Service, tmp_path: Path) -> None:
             working = asyncio.get_running_loop().run_in_executor(None, work)
             types = [event.type async for event in job.events()]
             await working
-            await job.wait(timeout=5)
+            await job.wait(timeout=60)
             assert "Test accuracy of every candidate over its sparsity" in job._repr_html_()
             paths = await job.download(tmp_path)
             accuracies = [episode.accuracies[-1] async for episode in job.episodes()]
@@ -267,7 +267,7 @@ def test_a_stream_is_live(service: Service, purl: PurlClient) -> None:
     wait_until("the job is followed", lambda: reader.is_alive())
     worker.succeed()
 
-    reader.join(timeout=10)
+    reader.join(timeout=60)
 
     assert not reader.is_alive()
     assert "note" in seen

@@ -15,7 +15,7 @@ from services.launch import LocalLauncher
 from tests.integration.over_http import Service, serving
 from tests.waiting import wait_until
 
-LEASE_SECONDS = 6
+LEASE_SECONDS = 12
 
 
 class Scene:

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from benchmarks import search
 from benchmarks.api import AIMS
-from benchmarks.search import ROWS
 from benchmarks.step import in_turn, ratio_of
 from benchmarks.sweep import Scaled, by_chance, value_of
 from tests.landscape import Landscape
@@ -45,11 +45,17 @@ def test_a_row_of_the_search_is_run_by_its_name() -> None:
     assert [part.split(":")[0] for part in printed.removeprefix("lookahead: ").split("; ")] == ["1", "2", "4", "8"]
 
 
-def test_a_row_that_is_not_there_is_refused_with_those_that_are() -> None:
-    refused = subprocess.run([sys.executable, "-m", "benchmarks.search", "other"], capture_output=True, text=True)
+def test_a_row_that_is_not_there_is_refused_with_those_that_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["search", "other"])
 
-    assert refused.returncode == 2
-    assert all(row in refused.stderr for row in ROWS)
+    with pytest.raises(SystemExit) as refused:
+        search.main()
+
+    assert refused.value.code == 2
+    said = capsys.readouterr().err
+    assert all(row in said for row in search.ROWS)
 
 
 def test_a_process_is_started_as_it_is_and_as_it_was() -> None:
