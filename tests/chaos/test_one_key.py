@@ -14,7 +14,7 @@ from tests.chaos.history import History, read
 from tests.chaos.house import House, listen, wait_for_port
 from tests.chaos.scale import tell, times
 
-ROUNDS = times(100, short=5)  # on each database
+ROUNDS = times(100, short=3)  # on each database
 AT_ONCE = 50
 
 
