@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from tests import compose
 from tests.debian import program
 from tests.waiting import DEADLINE_SECONDS
 
+END_SECONDS = 300.0  # of what starts, does one thing and ends: a start alone may take half a minute
 VENV = Path(sys.executable).parent
 HEALTHY = compose.ROOT / "deploy/healthy.py"
 # What images that are not ours start when the file says no command, or nothing but options.
@@ -59,7 +59,7 @@ class Machine:
     def ends_well(self, service: str) -> str:
         """What it printed."""
         process = self.start(service)
-        printed, _ = process.communicate(timeout=DEADLINE_SECONDS)
+        printed, _ = process.communicate(timeout=END_SECONDS)
         assert process.returncode == 0, self.log(service)
         return printed.decode().strip()
 
@@ -108,9 +108,3 @@ def _found(name: str) -> str:
     if name == "python":
         return sys.executable
     return str(VENV / name if name == "ray" else program(name, package=name))
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]

@@ -18,10 +18,11 @@ from typing import Any
 import httpx
 
 from tests.cluster.kernel import living, read
-from tests.compose_machine import VENV, Machine, free_ports
+from tests.compose_machine import VENV, Machine
+from tests.ports import free_ports
 from tests.waiting import DEADLINE_SECONDS, wait_until
 
-START_SECONDS = 120.0
+START_SECONDS = STOP_SECONDS = 300.0
 METRICS, AGENT = "8080", "52365"
 
 
@@ -40,7 +41,7 @@ class RayOfTheFile:
     def start_worker(self) -> None:
         """Once the head is healthy, as the file wants it."""
         wait_until("the head takes jobs", self._takes_jobs, seconds=START_SECONDS)
-        wait_until("the head is healthy", lambda: self.machine.is_healthy("ray-head"))
+        wait_until("the head is healthy", lambda: self.machine.is_healthy("ray-head"), seconds=START_SECONDS)
         self._start("ray-worker")
 
     def wait_for_worker(self) -> None:
@@ -56,7 +57,8 @@ class RayOfTheFile:
         """The dashboard, as the dispatcher does."""
         headers = {"Authorization": f"Bearer {self.machine.secret('ray-token')}"}
         url = f"{self.address}{path}"
-        return httpx.get(url, params=params, headers=headers, timeout=30, trust_env=False).raise_for_status().json()
+        answer = httpx.get(url, params=params, headers=headers, timeout=DEADLINE_SECONDS, trust_env=False)
+        return answer.raise_for_status().json()
 
     def written(self) -> bytes:
         """All that its nodes have put down: logs, packages, what jobs were started with."""
@@ -67,9 +69,9 @@ class RayOfTheFile:
         """As `docker compose stop`, the nodes before their head. What is left of them, which should be nothing."""
         for process in reversed(self.processes):
             process.terminate()
-            process.wait(DEADLINE_SECONDS)
+            process.wait(STOP_SECONDS)
         with suppress(AssertionError):
-            wait_until("its last process has ended", lambda: not self._pids(), seconds=10)
+            wait_until("its last process has ended", lambda: not self._pids())
         return self.processes_left()
 
     def processes_left(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +11,15 @@ from typing import Any
 import httpx
 
 from tests.debian import program
-from tests.waiting import wait_until
+from tests.ports import free_ports
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 
 @contextmanager
 def prometheus(folder: Path, config: Path) -> Iterator[httpx.Client]:
     """A server with this configuration, by its HTTP API; its data lies in the folder."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    (port,) = free_ports(1)
+    address = f"127.0.0.1:{port}"
     command = [
         str(program("prometheus", package="prometheus")),
         f"--config.file={config}",
@@ -29,7 +29,7 @@ def prometheus(folder: Path, config: Path) -> Iterator[httpx.Client]:
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        with httpx.Client(base_url=f"http://{address}", trust_env=False) as http:
+        with httpx.Client(base_url=f"http://{address}", timeout=DEADLINE_SECONDS, trust_env=False) as http:
             wait_until("Prometheus is ready", lambda: _is_ready(http))
             yield http
     finally:

@@ -6,12 +6,11 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ from typing import Any
 import httpx
 
 from purlkit.processes import PROC, end_session, session_members
-from tests.waiting import wait_until
+from tests.ports import free_ports
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 TOKEN = "a-token-of-the-tests-" + "0" * 43
-START_SECONDS = 90.0
+START_SECONDS = 300.0  # of half a dozen processes, one after another
 
 
 @dataclass
@@ -35,7 +35,7 @@ class RayHead:
     @property
     def http(self) -> httpx.Client:
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        return httpx.Client(base_url=self.address, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.address, headers=headers, timeout=DEADLINE_SECONDS, trust_env=False)
 
     def job(self, name: str) -> dict[str, object]:
         with self.http as http:
@@ -75,7 +75,7 @@ def ray_head(grows_by: dict[str, int] | None = None, **environ: str) -> Iterator
     """`grows_by`: what each of two nodes has that Ray's own autoscaler starts here once somebody waits for them."""
     # A path that is short enough for Ray's sockets.
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    gcs, dashboard, agent, agent_grpc, metrics, env_agent = _free_ports(6)
+    gcs, dashboard, agent, agent_grpc, metrics, env_agent = free_ports(6)
     command = [
         str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
         "--node-ip-address=127.0.0.1", f"--port={gcs}", f"--temp-dir={folder}", "--num-cpus=2",
@@ -166,9 +166,3 @@ def _read(pid: int, what: str) -> str:
         return (PROC / str(pid) / what).read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]

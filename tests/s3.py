@@ -20,6 +20,7 @@ from obstore.store import S3Store as Bucket
 
 from services.artifacts import S3Store
 from services.settings import S3Location
+from tests.waiting import DEADLINE_SECONDS
 
 KEY, SECRET, REGION = "test:tester", "testing", "us-east-1"
 
@@ -29,7 +30,7 @@ class S3Server:
     url: str
 
     def make_bucket(self, name: str) -> str:
-        httpx.put(self.link("PUT", name), trust_env=False).raise_for_status()
+        httpx.put(self.link("PUT", name), timeout=DEADLINE_SECONDS, trust_env=False).raise_for_status()
         return name
 
     def put_as_it_is(self, path: str, content: bytes) -> None:
@@ -37,7 +38,9 @@ class S3Server:
         date = formatdate(usegmt=True)
         said = hmac.new(SECRET.encode(), f"PUT\n\n\n{date}\n/{path}".encode(), "sha1").digest()
         headers = {"Date": date, "Authorization": f"AWS {KEY}:{base64.b64encode(said).decode()}"}
-        httpx.put(f"{self.url}/{path}", headers=headers, content=content, trust_env=False).raise_for_status()
+        url = f"{self.url}/{path}"
+        answer = httpx.put(url, headers=headers, content=content, timeout=DEADLINE_SECONDS, trust_env=False)
+        answer.raise_for_status()
 
     def link(self, method: Literal["GET", "PUT"], bucket: str) -> str:
         """To list a bucket, or to make it."""

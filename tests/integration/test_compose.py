@@ -27,9 +27,10 @@ import yaml
 
 from tests import compose, postgres
 from tests.acceptance.running import ENDED, JOB_SECONDS, LEAST_JOB
-from tests.compose_machine import Machine, free_ports
+from tests.compose_machine import Machine
 from tests.compose_ray import RayOfTheFile, ray_of_the_file
 from tests.integration.over_http import LEAST
+from tests.ports import free_ports
 from tests.prometheus import ask
 from tests.proxy import caddyfile
 from tests.s3 import KEY, SECRET, S3Server

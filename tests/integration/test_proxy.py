@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pytest
 
 from tests.debian import program
 from tests.integration.over_http import LEAST, Service
+from tests.ports import free_ports
 from tests.waiting import wait_until
 
 CADDYFILE = Path(__file__).parent.parent.parent / "deploy/proxy/Caddyfile"
@@ -28,8 +28,7 @@ class Doors:
 
 @pytest.fixture
 def doors(service: Service, tmp_path: Path) -> Iterator[Doors]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        published, inner = (f"http://127.0.0.1:{each.getsockname()[1]}" for each in (one, other))
+    published, inner = (f"http://127.0.0.1:{port}" for port in free_ports(2))
     text = CADDYFILE.read_text()
     for ours, here in {
         "\n:8000 {": f"\n{published} {{",
