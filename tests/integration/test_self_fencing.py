@@ -15,7 +15,9 @@ from services.launch import LocalLauncher
 from tests.integration.over_http import Service, serving
 from tests.waiting import wait_until
 
-LEASE_SECONDS = 12
+# A third of it is for slow exits: enough for those of a busy machine, which may keep a process waiting for seconds.
+LEASE_SECONDS = 30
+START_SECONDS = 300
 
 
 class Scene:
@@ -35,8 +37,11 @@ class Scene:
         log = folder / "attempt.log"
         helper = "tests.programs.worker_with_a_helper"
         self.handle = self.launcher.launch(env, module=helper, name=claim.attempt_id, log_path=log)
-        wait_until("worker and helper are up", lambda: "up" in log.read_text() and len(self.members) == 2)
         self.log = log
+        wait_until("worker and helper are up", self.both_are_up, seconds=START_SECONDS)
+
+    def both_are_up(self) -> bool:
+        return "up" in self.log.read_text() and len(self.members) == 2
 
     @property
     def members(self) -> list[int]:
