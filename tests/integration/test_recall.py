@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import pytest
 from sqlalchemy import text
 
 from api import recall
 from api.recall import Recall
-from services.database import Database, Tide
+from services.database import Database
 from tests.bench import Bench
 from tests.waiting import wait_until
 
@@ -27,17 +28,14 @@ class Reader:
         return b"%d" % self.reads
 
 
-class Looks(Tide):
-    """Counts who has seen how the database stands."""
+class Notices(threading.Event):
+    """Tells who waits for it."""
 
-    def __init__(self, tide: Tide) -> None:
-        self._real = tide
-        self.count = 0
+    waiting: ClassVar[list[threading.Thread]] = []
 
-    def now(self) -> object:
-        tide = self._real.now()
-        self.count += 1
-        return tide
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waiting.append(threading.current_thread())
+        return super().wait(timeout)
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +122,11 @@ def test_readers_in_many_threads_are_told_what_is_committed(bench: Bench) -> Non
     assert failures == []
 
 
-def test_who_asks_while_another_reads_the_same_waits_for_that_unless_somebody_has_written(bench: Bench) -> None:
+def test_who_asks_while_another_reads_the_same_waits_for_that_unless_somebody_has_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recall, "Event", Notices)
+    monkeypatch.setattr(Notices, "waiting", [])
     memory, reading, written = Recall(bench.db), threading.Event(), threading.Event()
     reads: list[str] = []
 
@@ -138,13 +140,11 @@ def test_who_asks_while_another_reads_the_same_waits_for_that_unless_somebody_ha
         reads.append("at once")
         return b"after"
 
-    looks = Looks(bench.db.tide)
-    memory._tide = looks
     with ThreadPoolExecutor() as pool:
         first = pool.submit(memory.get, "a", slowly)
         assert reading.wait(60)
         together = [pool.submit(memory.get, "a", at_once) for _ in range(3)]
-        wait_until("all have asked", lambda: looks.count == 4)
+        wait_until("all wait for the first", lambda: len(Notices.waiting) == 3)
         bench.submit()
         after = memory.get("a", at_once)
         written.set()
