@@ -25,7 +25,7 @@ from purlkit.processes import session_members
 from purlkit.results import Episode
 from tests.landscape import Landscape
 from tests.searches import EPISODES, all_here, built, pid_of, play_to_the_end, what_was_done
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_SECONDS, wait_until
 from workers import cluster, searchstate
 from workers.calls import Interrupted
 from workers.pulse import Pulse
@@ -172,8 +172,8 @@ def test_silence_is_counted_up_to_the_last_word_of_the_counter() -> None:
 
 def gone(pulse: Pulse) -> bool:
     try:
-        ray.get(pulse.actor.read.remote(), timeout=5)
-    except ray.exceptions.RayError:
+        ray.get(pulse.actor.read.remote(), timeout=DEADLINE_SECONDS)
+    except ray.exceptions.RayActorError:  # not where it is merely slow to answer: it may still live
         return True
     return False
 
