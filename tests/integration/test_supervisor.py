@@ -18,7 +18,7 @@ from services.database import Database
 from services.states import AttemptState
 from services.tables import Attempt
 from services.testing import settings_in
-from tests.acceptance.running import SMALL_JOB, RunningService
+from tests.acceptance.running import LONGER_JOB, PATIENT, SMALL_JOB, START_SECONDS, STOP_SECONDS, RunningService
 from tests.waiting import wait_until
 
 API = ("-m", "api")
@@ -48,7 +48,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[RunningService] = []
 
     def start(**env: str) -> RunningService:
-        started.append(RunningService(tmp_path / "data", **env))
+        started.append(RunningService(tmp_path / "data", **PATIENT, **env))
         return started[-1]
 
     yield start
@@ -60,6 +60,11 @@ def child_of(service: RunningService, words: tuple[str, ...]) -> int:
     return wait_until(f"{words} runs", lambda: service.child(*words)) or 0
 
 
+def attempt_of(service: RunningService) -> int:
+    (attempt,) = wait_until("an attempt runs", service.attempt_pids, seconds=START_SECONDS)
+    return attempt
+
+
 def run_services(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """One that ends by itself."""
     return subprocess.run(
@@ -67,7 +72,7 @@ def run_services(folder: Path, *arguments: str, **env: str) -> subprocess.Comple
         env={**os.environ, "PURL_DATA_DIR": str(folder), "PURL_PORT": "0", **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=START_SECONDS,
         check=False,
     )
 
@@ -126,9 +131,9 @@ def test_it_stops_well_and_leaves_nothing(start: Start, number: signal.Signals) 
 
 
 def test_it_ends_attempts_though_its_dispatcher_has_just_died(start: Start) -> None:
-    service = start(PURL_DRAIN_SECONDS="1")
+    service = start(PURL_DRAIN_SECONDS="60")  # the next dispatcher may start within it, too
     service.submit(SMALL_JOB)
-    (attempt,) = wait_until("an attempt runs", service.attempt_pids)
+    attempt = attempt_of(service)
     os.kill(child_of(service, DISPATCHER), signal.SIGKILL)
 
     assert service.stop() == 0
@@ -140,7 +145,7 @@ def test_it_ends_attempts_though_its_dispatcher_has_just_died(start: Start) -> N
 def test_a_second_ctrl_c_does_not_wait_for_an_attempt_that_hangs(start: Start) -> None:
     service = start(PURL_DRAIN_SECONDS="3600")
     service.submit(SMALL_JOB)
-    (attempt,) = wait_until("an attempt runs", service.attempt_pids)
+    attempt = attempt_of(service)
     os.kill(attempt, signal.SIGSTOP)
 
     service.process.send_signal(signal.SIGINT)
@@ -152,15 +157,18 @@ def test_a_second_ctrl_c_does_not_wait_for_an_attempt_that_hangs(start: Start) -
 
 
 def test_without_their_supervisor_the_children_drain_and_leave(start: Start) -> None:
-    service = start(PURL_DRAIN_SECONDS="120")
-    job_id = service.submit(SMALL_JOB)
-    (attempt,) = wait_until("an attempt runs", service.attempt_pids)
-    wait_until("it has reported", lambda: service.job(job_id)["state"] == "running")
+    service = start(PURL_DRAIN_SECONDS="240")
+    job_id = service.submit(LONGER_JOB)
+    attempt = attempt_of(service)
+    wait_until("it has reported", lambda: service.job(job_id)["state"] == "running", seconds=START_SECONDS)
 
     service.process.kill()
     service.process.wait()
 
-    wait_until("all have gone", lambda: not service.left_over() and not session_members(attempt))
+    def gone() -> bool:
+        return not service.left_over() and not session_members(attempt)
+
+    wait_until("all have gone", gone, seconds=STOP_SECONDS)
     with closing(Database.open(settings_in(service.data_dir).database_url)) as db, db.read() as session:
         (row,) = session.scalars(select(Attempt))
     assert row.state is AttemptState.DRAINED
@@ -170,7 +178,7 @@ def test_without_their_supervisor_the_children_drain_and_leave(start: Start) -> 
 def test_a_new_service_takes_over_what_a_crash_of_everything_left(start: Start) -> None:
     crashed = start()
     job_id = crashed.submit(SMALL_JOB)
-    (attempt,) = wait_until("an attempt runs", crashed.attempt_pids)
+    attempt = attempt_of(crashed)
     for pid in (crashed.process.pid, child_of(crashed, API), child_of(crashed, DISPATCHER), attempt):
         with suppress(ProcessLookupError):  # a child may be faster: it leaves when it sees its supervisor gone
             os.kill(pid, signal.SIGKILL)
@@ -179,7 +187,10 @@ def test_a_new_service_takes_over_what_a_crash_of_everything_left(start: Start) 
 
     service = start()
 
-    wait_until("the attempt is given up", lambda: service.job(job_id)["attempts"][0]["state"] == "lost")
+    def state_of_the_first() -> str:
+        return str(service.job(job_id)["attempts"][0]["state"])
+
+    wait_until("the attempt is given up", lambda: state_of_the_first() == "lost", seconds=START_SECONDS)
     assert session_members(attempt) == []
 
 
