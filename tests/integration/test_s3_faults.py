@@ -19,7 +19,7 @@ SMALL = b"small " * 1000
 LARGE = bytes(range(256)) * 4096 * 20  # 20 MiB: three parts
 # What a request may take on a busy machine; where one waits for an answer that never comes, the others have less.
 REQUEST_SECONDS = 30.0
-HANGS_SECONDS = 8.0
+HANGS_SECONDS = 4.0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tests.integration.over_http import Service, serving
 from tests.waiting import wait_until
 
 # A third of it is for slow exits: enough for those of a busy machine, which may keep a process waiting for seconds.
-LEASE_SECONDS = 30
+LEASE_SECONDS = 18
 START_SECONDS = 300
 
 
