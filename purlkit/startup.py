@@ -20,16 +20,18 @@ from typing import NoReturn
 def loading() -> Iterator[None]:
     """Around imports. What is there at the end is there for good: no later look for garbage goes over it again.
 
+    Where all was loaded before, that would only keep the garbage of what has been done since.
     Who ends by itself takes it down after all, for triton complains at length of what is still there then.
     """
-    was_on = gc.isenabled()
+    was_on, before = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
-        atexit.unregister(gc.unfreeze)
-        atexit.register(gc.unfreeze)
+        if len(sys.modules) > before:
+            gc.freeze()
+            atexit.unregister(gc.unfreeze)
+            atexit.register(gc.unfreeze)
         if was_on:
             gc.enable()
 

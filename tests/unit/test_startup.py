@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import subprocess
 import sys
+import weakref
+from pathlib import Path
 
 import pytest
 
 from purlkit.startup import loading
 
 
-def test_nothing_is_collected_while_modules_are_loaded_and_no_later_look_goes_over_them() -> None:
+def test_nothing_is_collected_while_modules_are_loaded_and_no_later_look_goes_over_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "never_loaded_before.py").write_text("loaded = [[] for _ in range(1000)]")
+    monkeypatch.syspath_prepend(tmp_path)
     frozen = gc.get_freeze_count()
 
     with loading():
         assert not gc.isenabled()
-        loaded: list[list[int]] = [[] for _ in range(1000)]
+        loaded = importlib.import_module("never_loaded_before").loaded
 
     assert gc.isenabled()
     assert gc.get_freeze_count() >= frozen + len(loaded)
+
+
+def test_what_loads_again_what_is_there_keeps_no_garbage() -> None:
+    """As a verification does for each of its checkpoints: the network of the one before may be in a circle."""
+
+    class Network:
+        def __init__(self) -> None:
+            self.itself = self
+
+    gone = weakref.ref(Network())
+
+    with loading():
+        import purlkit.startup  # noqa: F401
+
+    gc.collect()
+    assert gone() is None
 
 
 def test_what_loads_on_its_way_something_that_loads_stays_undisturbed() -> None:
