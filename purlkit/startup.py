@@ -39,6 +39,7 @@ def loading() -> Iterator[None]:
 def leave(status: int) -> NoReturn:
     """Ends the process as it is. Only for one whose files, threads and children are done with."""
     for said in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # whoever was to read it has gone
+        # Whoever was to read it has gone, or it was closed before; Python has None where it was so from the start.
+        with suppress(OSError, ValueError, AttributeError):
             said.flush()
     os._exit(status)

@@ -85,3 +85,19 @@ def test_leaving_where_nobody_listens_any_more_says_the_same_status() -> None:
         process.stdin.close()
 
     assert process.returncode == 3
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_leaving_without_an_output_says_the_same_status(closed: str) -> None:
+    """As a shell starts it that closes what nobody is to read. Python then has None there."""
+    code = "from purlkit.startup import leave; leave(3)"
+
+    left = subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code])
+
+    assert left.returncode == 3
+
+
+def test_leaving_with_an_output_that_was_closed_says_the_same_status() -> None:
+    code = "import sys; from purlkit.startup import leave; sys.stdout.close(); leave(3)"
+
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 3
