@@ -163,12 +163,6 @@ def listen() -> tuple[socket.socket, str]:
     return listening, f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def free_port() -> int:
-    listening, _ = listen()
-    with closing(listening):
-        return int(listening.getsockname()[1])
-
-
 def wait_for_port(url: str, seconds: float = 240.0) -> None:
     import httpx
 

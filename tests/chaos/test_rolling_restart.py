@@ -14,9 +14,10 @@ import httpx
 from tests.chaos import house
 from tests.chaos.calls import Client, file_of
 from tests.chaos.history import History
-from tests.chaos.house import House, free_port, wait_for_port
+from tests.chaos.house import House, wait_for_port
 from tests.chaos.proxy import balanced
 from tests.chaos.scale import tell, times
+from tests.ports import free_ports
 
 RESTARTS = times(100, short=3)  # of both
 A_SECOND = 20
@@ -68,7 +69,7 @@ class Traffic:
 
 
 def test_a_rolling_restart_fails_no_read_and_doubles_no_job(postgresql_url: str, tmp_path: Path) -> None:
-    ports = free_port(), free_port()
+    ports = free_ports(2)
     kept = House(tmp_path / "log")
     with ExitStack() as stack:
         stack.enter_context(closing(kept))
