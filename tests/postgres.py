@@ -29,10 +29,13 @@ NOBODY = 65_534
 # The shell ends the server when its own standard input closes: however these tests end, no server outlives them.
 WHILE_WE_LIVE = '"$@" </dev/null & server=$!; read -r _; kill -QUIT $server; wait'
 
+START_SECONDS = 300
+
 # Every other setting is the server's own.
 SETTINGS = ("-c", "max_connections=200")
-# Nobody pulls the plug on a test, so the disk need not be waited for.
-NOT_DURABLE = ("-c", "fsync=off", "-c", "full_page_writes=off")
+# Nobody pulls the plug on a test, so the disk need not be waited for. And where a test says that nobody writes, nobody
+# does, not even the server to clear up.
+NOT_DURABLE = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off")
 
 
 class Server:
@@ -74,7 +77,7 @@ class Server:
                 cwd=self._folder,
                 **self._as_whom,
             )
-        wait_until("PostgreSQL answers", self._answers)
+        wait_until("PostgreSQL answers", self._answers, seconds=START_SECONDS)
 
     @property
     def postmaster(self) -> int:
