@@ -15,7 +15,7 @@ import httpx
 from alembic.script import ScriptDirectory
 
 from services.database import MIGRATIONS
-from tests.acceptance.running import QUICK, ROOT, Jobs
+from tests.acceptance.running import CALL_SECONDS, PATIENT, QUICK, ROOT, Jobs
 
 COPIED = ("api", "purlkit", "services", "workers")
 
@@ -66,7 +66,7 @@ class Served(Jobs):
 def served(service: Path, workers: Path, data: Path) -> Iterator[Served]:
     """An API of the program in one folder; a dispatcher, with the attempts that it starts, of that in the other."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PURL_")}
-    environ = {**inherited, **QUICK, "PURL_DATA_DIR": str(data)}
+    environ = {**inherited, **QUICK, **PATIENT, "PURL_DATA_DIR": str(data)}
 
     def command(*words: str, of: Path, **more: str) -> dict[str, Any]:
         return {"args": [sys.executable, "-m", *words], "cwd": of, "env": {**environ, "PYTHONPATH": str(of), **more}}
@@ -86,4 +86,4 @@ def served(service: Path, workers: Path, data: Path) -> Iterator[Served]:
         url = api.stdout.readline().removeprefix("serving at ").strip()
         assert url, data.with_suffix(".log").read_text()
         start(command("services.dispatcher", of=workers, PURL_PUBLIC_URL=url), stdout=log)
-        yield Served(stack.enter_context(httpx.Client(base_url=url, timeout=30, trust_env=False)))
+        yield Served(stack.enter_context(httpx.Client(base_url=url, timeout=CALL_SECONDS, trust_env=False)))

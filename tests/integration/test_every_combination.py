@@ -57,7 +57,7 @@ def test_a_job_of_uploaded_weights_runs_in_a_process_and_goes_without_a_trace(ho
         (attempt,) = service.job(job["id"])["attempts"] or [None]
         return bool(attempt and attempt["ended_at"] and LOG in names_of(service, path))
 
-    wait_until("the job is over and its log is kept", over)
+    wait_until("the job is over and its log is kept", over, seconds=300)  # it begins with the start of a process
 
     ended = service.job(job["id"])
     assert ended["state"] == "succeeded", ended["error"]

@@ -20,6 +20,7 @@ from services.telling import LONGEST_PASS_SECONDS, Pulse, telling
 from services.testing import FakeLauncher, an_episode, settings_in
 from tests.bench import Bench
 from tests.integration.over_http import Service
+from tests.waiting import DEADLINE_SECONDS
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -223,6 +224,10 @@ def telling_url(bench: Bench, dispatcher: Dispatcher) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+def said_at(url: str) -> httpx.Response:
+    return httpx.get(url, timeout=DEADLINE_SECONDS, trust_env=False)
+
+
 def test_a_dispatcher_tells_of_its_passes(
     bench: Bench, dispatcher: Dispatcher, telling_url: str, counted: Counted
 ) -> None:
@@ -230,20 +235,20 @@ def test_a_dispatcher_tells_of_its_passes(
     with metrics.a_pass():
         dispatcher.tick()
 
-    told = samples(httpx.get(f"{telling_url}/metrics", trust_env=False).raise_for_status().text)
+    told = samples(said_at(f"{telling_url}/metrics").raise_for_status().text)
 
     assert counted("purl_dispatcher_pass_seconds_count") == 1
     assert value(told, "purl_attempts_live", state="launching") == 1
     assert value(told, "purl_dispatcher_last_pass_timestamp_seconds") > 0
-    assert httpx.get(f"{telling_url}/jobs", trust_env=False).status_code == 404
+    assert said_at(f"{telling_url}/jobs").status_code == 404
 
 
 def test_a_dispatcher_whose_passes_hang_is_not_alive(dispatcher: Dispatcher, telling_url: str) -> None:
-    assert httpx.get(f"{telling_url}/livez", trust_env=False).status_code == 200
+    assert said_at(f"{telling_url}/livez").status_code == 200
 
     dispatcher.pulse._at -= LONGEST_PASS_SECONDS
 
-    assert httpx.get(f"{telling_url}/livez", trust_env=False).status_code == 503
+    assert said_at(f"{telling_url}/livez").status_code == 503
 
 
 def test_without_a_port_a_dispatcher_keeps_to_itself(bench: Bench) -> None:

@@ -76,7 +76,7 @@ def environment(folder: Path, url: str) -> Mapping[str, str]:
     return {
         **kept,
         "PURL_URL": url,
-        "PURL_PATIENCE": "20",
+        "PURL_PATIENCE": "120",
         "OMP_NUM_THREADS": "1",
         **{name: str(folder / name.lower()) for name in places},
     }
@@ -149,7 +149,8 @@ def executed(folder: Path) -> list[str]:
     """The notebook's pages, one of each cell that shows one, from a kernel of its own."""
     notebook = nbformat.read(ROOT / "examples" / "notebook.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "it is kept without what it printed"
-    NotebookClient(notebook, timeout=JOB_SECONDS, resources={"metadata": {"path": str(folder)}}).execute()
+    limits = {"timeout": JOB_SECONDS, "startup_timeout": JOB_SECONDS}
+    NotebookClient(notebook, resources={"metadata": {"path": str(folder)}}, **limits).execute()
     return [page for cell in notebook.cells for output in cell.get("outputs", []) if (page := _html(output))]
 
 
