@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +14,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from purlkit.processes import PROC
+
 # What a run leaves for people to look at; git does not keep it.
 PICTURES = Path(__file__).parent.parent / "screenshots"
 
-# What is waited for takes a second; this has to outlast a machine that is busy with other things.
+# What is waited for takes a second; these have to outlast a machine that is busy with other things.
 DEADLINE_MS = 120_000
+START_MS = 300_000  # of a browser: a dozen processes
 
 SIZES = {"wide": (1280, 900), "phone": (390, 844)}
 
@@ -30,7 +35,7 @@ def chromium() -> Iterator[Browser]:
         expect.set_options(timeout=DEADLINE_MS)
         # Its sandbox and its shared memory need what a container does not give; the only pages here are ours.
         arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=found, args=arguments, timeout=DEADLINE_MS)
+        browser = playwright.chromium.launch(executable_path=found, args=arguments, timeout=START_MS)
         try:
             yield browser
         finally:
@@ -74,3 +79,26 @@ def serious_faults(page: Page) -> list[str]:
         for fault in found
         if fault["impact"] in ("serious", "critical")
     ]
+
+
+def processor_seconds() -> float:
+    """What this process and those that it started have taken so far: the service of a test, and its browser."""
+    fields = {int(entry.name): _stat(entry) for entry in PROC.iterdir() if entry.name.isdigit()}
+    children: dict[int, list[int]] = {}
+    for pid, stat in fields.items():
+        if stat:
+            children.setdefault(int(stat[1]), []).append(pid)
+    waiting, ticks = children.get(os.getpid(), []), 0
+    while waiting:
+        pid = waiting.pop()
+        ticks += sum(map(int, fields[pid][11:13]))
+        waiting += children.get(pid, [])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(entry: Path) -> list[str]:
+    """What follows its name; nothing of a process that has ended."""
+    try:
+        return (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
