@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.integration.over_http import LEAST, Service, assert_problem, serving
 from tests.integration.test_api_weights import a_file
+from tests.integration.test_api_wire import received
 
 
 def connected(service: Service) -> socket.socket:
@@ -55,7 +56,7 @@ def test_an_upload_that_would_be_too_much_is_refused_before_it_is_read(tmp_path:
         head = b"POST /weights HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
         with connected(service) as connection:
             connection.sendall(head + b"Content-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
-            answer = connection.recv(65_536)
+            answer = received(connection)
 
         assert answer.startswith(b"HTTP/1.1 429 ")
         assert service.upload(a_file(1)).status_code == 201
@@ -78,12 +79,12 @@ def test_a_key_that_is_being_answered_is_not_answered_twice(service: Service) ->
 
     with connected(service) as slow:
         slow.sendall(head + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body))
-        assert slow.recv(65_536).startswith(b"HTTP/1.1 100 "), "its body is being read"
+        assert received(slow).startswith(b"HTTP/1.1 100 "), "its body is being read"
         response = service.http.post("/jobs", json=LEAST, headers=key)
         assert_problem(response, 409, "idempotency_in_flight")
         assert int(response.headers["retry-after"]) > 0
         slow.sendall(body)
-        first = slow.recv(65_536)
+        first = received(slow)
 
     replayed = service.http.post("/jobs", json=LEAST, headers=key)
     assert first.startswith(b"HTTP/1.1 202 ")
