@@ -101,8 +101,8 @@ def test_who_is_cut_off_in_the_middle_of_a_transaction_does_not_hold_its_locks_f
     """On SQLite a lock goes with its process. On PostgreSQL the server has to give up on the silent one."""
     with closing(Bench(tmp_path, postgresql_url)) as bench, bench.db.engine.connect() as silent:
         worker = bench.running()
-        silent.exec_driver_sql("SET idle_in_transaction_session_timeout = 200")
         silent.exec_driver_sql("SELECT id FROM jobs FOR UPDATE")
+        silent.exec_driver_sql("SET idle_in_transaction_session_timeout = 200")  # from here on it is silent
 
         assert worker.beat() == "continue"
 
