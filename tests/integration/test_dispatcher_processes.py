@@ -37,6 +37,7 @@ class Process:
                 **bench.environ,
                 "PURL_PUBLIC_URL": "http://127.0.0.1:9",
                 "PURL_DRAIN_SECONDS": "0.5",
+                "PURL_LEASE_SECONDS": "600",  # three processes start one after another: half a minute each, if need be
                 "PURL_POLL_SECONDS": "0.05",
                 "PURL_PARENT_FD": str(given),
             },
