@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from purlkit.results import CheckAnswer, Sight
 from purlkit.spec import JobSpec, Search
 from purlkit.zoo import catalog
+from services.launch import Handle
 from tests.integration.over_http import LEAST, Service, assert_problem, reports, serving
+from tests.waiting import wait_until
 
 
 def test_models_with_their_arguments(service: Service) -> None:
@@ -108,17 +110,26 @@ def test_workers_that_can_not_be_asked_are_the_reason(tmp_path: Path) -> None:
     assert seen["digits"] == (True, None)
 
 
-def test_workers_that_do_not_answer_are_waited_for_once_by_all_who_ask_meanwhile(tmp_path: Path) -> None:
-    with serving(tmp_path, **IN_S3, PURL_CHECK_SECONDS="2") as service, ThreadPoolExecutor(4) as callers:
+def test_workers_that_do_not_answer_are_waited_for_once_by_all_who_ask_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(tmp_path, **IN_S3, PURL_CHECK_SECONDS="0.3") as service, ThreadPoolExecutor(4) as callers:
         service.launcher.hangs = True
+        launch, lock = service.launcher.launch, service.parts.looking.lock
 
-        told = list(callers.map(lambda _: seen_by(service), range(4)))
+        def launch_when_all_have_come(*args: Any, **kwargs: Any) -> Handle:
+            wait_until("the others wait for the first", lambda: len(lock._waiters or ()) == 3)
+            return launch(*args, **kwargs)
+
+        with monkeypatch.context() as first:
+            first.setattr(service.launcher, "launch", launch_when_all_have_come)
+            told = list(callers.map(lambda _: seen_by(service), range(4)))
         assert len(service.launcher.launches) == 1
         seen_by(service)
 
         assert len(service.launcher.launches) == 2, "who comes later asks anew"
     assert {seen["cifar10"][0] for seen in told} == {False}
-    assert "the check took longer than 2 s" in str(told[-1]["cifar10"][1])
+    assert "the check took longer than 0.3 s" in str(told[-1]["cifar10"][1])
 
 
 def test_timms_names_come_when_asked_for(service: Service) -> None:
