@@ -133,7 +133,7 @@ def test_a_client_may_ask_to_be_sent_to_the_store_itself(finished: Service, path
         assert (sent.status_code, sent.content) == (206, DATA[5:10])
     else:
         assert sent.status_code == 307
-        there = httpx.get(sent.headers["location"], headers={"Range": "bytes=5-9"}, trust_env=False)
+        there = httpx.get(sent.headers["location"], headers={"Range": "bytes=5-9"}, timeout=60, trust_env=False)
         assert (there.status_code, there.content) == (206, DATA[5:10])
 
 

@@ -122,7 +122,7 @@ def test_a_database_that_is_full_is_told_apart_from_one_that_is_away(tmp_path: P
 @pytest.fixture
 def bad_line(s3: S3Server, bucket: str, tmp_path: Path) -> Iterator[tuple[Service, FaultProxy]]:
     with fault_proxy(s3.url) as proxy:
-        store = s3.store(bucket, tmp_path / "spool", url=proxy.url, request_seconds=1.0)
+        store = s3.store(bucket, tmp_path / "spool", url=proxy.url)
         with serving(tmp_path / "service", store=store) as service:
             yield service, proxy
 
