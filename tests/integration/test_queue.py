@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from purlkit.results import Outcome
 from services import attempts, outlook, scheduling
+from services.database import Database
 from services.settings import Settings
 from services.states import AttemptState
 from services.tables import DispatcherRow, Job
 from services.testing import FakeLauncher, FakeWorker
 from tests.bench import Bench
-from tests.integration.test_api_watching import counted
 from tests.scene import Scene, handle_of
 
 FOUR_CPUS = {"PURL_MAX_RUNNING": "10", "PURL_CPUS": "4"}
+
+
+@contextmanager
+def counted(db: Database) -> Iterator[list[str]]:
+    """Every statement that the database is asked meanwhile."""
+    statements: list[str] = []
+
+    def note(*said: object) -> None:
+        statements.append(str(said[2]))
+
+    event.listen(db.engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(db.engine, "before_cursor_execute", note)
 
 
 def reserving(cpus: int) -> dict[str, int]:
