@@ -22,7 +22,7 @@ from tests.landscape import Landscape, LandscapeEnv
 
 if TYPE_CHECKING:
     from workers.dqn import PurlDQN
-    from workers.search import Found
+    from workers.found import Found
 
 SEED = 0
 

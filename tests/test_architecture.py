@@ -118,3 +118,13 @@ def test_importing_it_loads_neither_torch_nor_ray(module: str) -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["workers.tuning", "workers.randomly", "workers.budget"])
+def test_what_rays_tasks_load_is_not_rllib(module: str) -> None:
+    """Of which every worker process would have two seconds of CPU."""
+    code = f"import {module}, sys; print([m for m in ('ray.rllib', 'ray.tune', 'pandas') if m in sys.modules])"
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert loaded.stdout.strip() == "[]"

@@ -31,8 +31,8 @@ from purlkit.spec import JobSpec
 from purlkit.training.data import Splits, subset
 from purlkit.zoo import models
 from workers.dense import Dense
+from workers.found import Found
 from workers.race import POLL_SECONDS, Track
-from workers.search import Found
 from workers.tuning import Entrant
 
 SCOUTED = "scouted"

@@ -14,7 +14,7 @@ from purlkit.pruning.policy import PolicyMask, mask_for_alphas, mean_alphas
 from purlkit.results import Episode
 from purlkit.spec import JobSpec
 from workers.dense import Dense
-from workers.search import Found
+from workers.found import Found
 from workers.stages import Stage
 from workers.tuning import Entrant
 

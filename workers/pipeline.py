@@ -25,11 +25,12 @@ from purlkit.zoo import datasets
 from workers import budget, candidates, capacity, cluster, publish, randomly, stages
 from workers.attempt import Attempt
 from workers.dense import Dense, dense_baseline, uploaded_weights
+from workers.found import Found
 from workers.holding import hold
 from workers.outcome import LastLook, checked
 from workers.pulse import Pulse
 from workers.race import OnRung, Outcome, Placed, Track, race
-from workers.search import Found, Hooks, search
+from workers.search import Hooks, search
 from workers.stages import Stage
 from workers.tuning import Leg
 

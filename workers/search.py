@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from purlkit.zoo import models
 from workers import searchstate
 from workers.dqn import PurlDQN
 from workers.dqn_config import dqn_config
+from workers.found import Found
 from workers.pulse import Pulse
 from workers.stages import Stage
 
@@ -122,35 +122,6 @@ def keep_to_share(gpus: float) -> None:
     """Ray counts shares of a GPU and does not hold anybody to them: one that takes more would break its neighbours."""
     if gpus < 1:
         torch.cuda.set_per_process_memory_fraction(gpus)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the search leaves behind."""
-
-    episodes: list[Episode]
-    greedy: list[Episode]
-    seconds: float
-    images: int  # that all walks train on, were no step looked up
-
-    @property
-    def walks(self) -> list[Episode]:
-        return [*self.episodes, *self.greedy]
-
-    @property
-    def device_seconds(self) -> float:
-        """Of the runners, over all walks."""
-        return sum(walk.seconds for walk in self.walks)
-
-    def to_bytes(self) -> bytes:
-        told = {kind: [e.model_dump(mode="json") for e in getattr(self, kind)] for kind in ("episodes", "greedy")}
-        return json.dumps({**told, "seconds": self.seconds, "images": self.images}).encode()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Found:
-        told = json.loads(content)
-        episodes, greedy = ([Episode.model_validate(e) for e in told[kind]] for kind in ("episodes", "greedy"))
-        return cls(episodes, greedy, told["seconds"], told["images"])
 
 
 @dataclass

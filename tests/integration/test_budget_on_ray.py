@@ -24,8 +24,8 @@ from purlkit.zoo import datasets, models
 from tests.local_job import LocalLink, local_job
 from workers import cluster, pipeline, run
 from workers.budget import Scouting
+from workers.found import Found
 from workers.link import Interrupted
-from workers.search import Found
 
 pytestmark = [
     pytest.mark.long,

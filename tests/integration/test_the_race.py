@@ -28,10 +28,10 @@ from purlkit.zoo import datasets, models
 from tests.local_job import LocalLink, local_job
 from workers import cluster, outcome, pipeline, run
 from workers.calls import Interrupted
+from workers.found import Found
 from workers.holding import hold
 from workers.pulse import Pulse
 from workers.race import Track, race
-from workers.search import Found
 from workers.tuning import Entrant
 
 SPEC = JobSpec.model_validate(

@@ -19,7 +19,7 @@ from purlkit.zoo import datasets, models
 from workers import pipeline, stages
 from workers.candidates import best_episode, mean_policy
 from workers.dense import Dense
-from workers.search import Found
+from workers.found import Found
 from workers.stages import Stage
 from workers.tuning import Entrant, Leg, Run, fine_tune
 
