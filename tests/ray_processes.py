@@ -19,6 +19,15 @@ def pids(kind: str, *, session: int) -> list[int]:
     return sorted(pid for pid in session_members(session) if kind in _name(pid))
 
 
+def started_by(pid: int) -> set[str]:
+    """The programs that the process itself started; what those started is not among them."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    children = [child for task in tasks for child in (task / "children").read_text().split()]
+    commands = [Path(f"/proc/{child}/cmdline").read_text().split("\0") for child in children]
+    scripts = (next((word for word in command[:3] if word.endswith(".py")), command[0]) for command in commands)
+    return {Path(script).name for script in scripts}
+
+
 @contextmanager
 def stopped(kind: str, *, session: int) -> Iterator[None]:
     """Stands still meanwhile: a search of milliseconds an episode waits for what takes seconds around it."""

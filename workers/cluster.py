@@ -28,6 +28,11 @@ TCP_SECONDS = 5.0
 SHUTDOWN_SECONDS = 30.0
 LOOK_SECONDS = 0.2
 
+# What Ray starts beside each head, by the methods of its Node: a web server, here without pages; the autoscaler of one
+# machine; a reader of the workers' output for drivers that want it. Nobody asks a Ray of our own, and they cost a third
+# of its start.
+NOBODY_ASKS = ("start_api_server", "start_monitor", "start_log_monitor")
+
 
 def quiet() -> None:
     """To be called before anything imports Ray."""
@@ -80,7 +85,8 @@ class _RayThread(threading.Thread):
         import ray
 
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace="purl", **self._options)
+            with _fewer_processes():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace="purl", **self._options)
         except BaseException as error:  # where it can't connect Ray raises SystemExit
             self._failure = error
             return
@@ -106,6 +112,21 @@ class _RayThread(threading.Thread):
         self._leave.set()
         if not self._given_up:
             self.join(SHUTDOWN_SECONDS)  # one that hangs goes with the process
+
+
+@contextmanager
+def _fewer_processes() -> Iterator[None]:
+    """`ray.init` has no option for it. What a later Ray calls otherwise is started as before."""
+    from ray._private.node import Node
+
+    skipped = {name: getattr(Node, name) for name in NOBODY_ASKS if hasattr(Node, name)}
+    for name in skipped:
+        setattr(Node, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, method in skipped.items():
+            setattr(Node, name, method)
 
 
 _REMEDY = "look at attempt.log, at PURL_RAY_ADDRESS, and at RAY_AUTH_TOKEN where the cluster asks for one"

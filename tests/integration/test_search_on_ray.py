@@ -23,6 +23,7 @@ from purlkit.agent.replay import Step, steps_of
 from purlkit.errors import EnvironmentFailed, OutOfMemory, SearchStuck
 from purlkit.processes import session_members
 from purlkit.results import Episode
+from tests import ray_processes
 from tests.landscape import Landscape
 from tests.searches import EPISODES, all_here, built, pid_of, play_to_the_end, what_was_done
 from tests.waiting import DEADLINE_SECONDS, wait_until
@@ -39,6 +40,13 @@ pytestmark = pytest.mark.filterwarnings("default")  # RLlib's own deprecations a
 def cluster_of_two() -> Iterator[None]:
     with cluster.connected(""):
         yield
+
+
+def test_a_ray_of_our_own_is_what_a_search_needs_and_no_more() -> None:
+    started = ray_processes.started_by(os.getpid())
+
+    assert started >= {"gcs_server", "raylet"}
+    assert not started & {"dashboard.py", "monitor.py", "log_monitor.py"}
 
 
 @pytest.fixture(scope="module")
