@@ -78,4 +78,5 @@ format: $(READY)  ## let ruff lay the code out
 	@$(RUN) -m ruff check --fix .
 
 clean:  ## remove the environment and every cache
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -79,7 +79,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[LEFT_OUT] = len(for_a_gpu)
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """All is collected now, or, in xdist's controller, will be by others."""
     gc.freeze()
     gc.enable()
     atexit.register(gc.unfreeze)  # after pytest's own last looks for garbage

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +155,14 @@ class RunningService(Jobs):
 
     # ---- processes
 
+    @cached_property
+    def _database(self) -> Database:
+        """Looked into with every question to the service: to open it each time takes longer than all the rest."""
+        return Database.open(self.database_url)
+
     def handles(self) -> list[dict[str, Any]]:
         """Of the attempts that may still have processes."""
-        with closing(Database.open(self.database_url)) as db, db.read() as session:
+        with self._database.read() as session:
             return [handle for handle in session.scalars(select(Attempt.handle)) if handle is not None]
 
     def attempt_pids(self) -> list[int]:
@@ -192,6 +197,7 @@ class RunningService(Jobs):
         self.process.send_signal(number)
         code = self.process.wait(STOP_SECONDS)
         self.http.close()
+        self._database.close()
         return code
 
 
