@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from services.launch import Capacity, Handle, LocalLauncher, RayJobsLauncher, ra
 from services.tables import Attempt
 from tests.faults import Fault, FaultProxy, fault_proxy
 from tests.integration.over_http import Service, serving
+from tests.one_file_server import served
 from tests.ray_head import TOKEN, RayHead, ray_head
 from tests.ray_yard import Yard
-from tests.s3 import S3Server
 from tests.waiting import DEADLINE_SECONDS, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,6 +69,12 @@ def yard(connect: Connect, tmp_path: Path, request: pytest.FixtureRequest) -> Ya
     return Yard(connect(), tmp_path, f"job_{sha256(request.node.name.encode()).hexdigest()[:12]}")
 
 
+@pytest.fixture
+def waiting(connect: Connect, yard: Yard) -> Yard:
+    """Its jobs ask for more than the head has: they stay on record, and no process is started for them."""
+    return replace(yard, launcher=connect(driver_cpus=64.0))
+
+
 def gone(yard: Yard, handle: Handle) -> None:
     wait_until("Ray says that it has ended", lambda: not yard.launcher.alive(handle), seconds=JOB_SECONDS)
 
@@ -84,13 +91,12 @@ def test_a_job_gets_its_settings_and_no_path_of_the_service(yard: Yard) -> None:
     assert "/data/of/the/service" not in said
 
 
-def test_the_same_name_twice_is_one_job(yard: Yard, head: RayHead) -> None:
-    first = yard.launch(SLEEPS)
-    second = yard.launch(SLEEPS)
+def test_the_same_name_twice_is_one_job(waiting: Yard, head: RayHead) -> None:
+    first = waiting.launch(SLEEPS)
+    second = waiting.launch(SLEEPS)
 
     assert first == second
     assert head.jobs().count(first["ray_job"]) == 1
-    yard.end(first)
 
 
 def test_the_handle_is_on_record_before_anything_is_submitted(yard: Yard, head: RayHead) -> None:
@@ -103,49 +109,31 @@ def test_the_handle_is_on_record_before_anything_is_submitted(yard: Yard, head: 
     assert f"{yard.name}-a1" not in head.jobs()
 
 
-def test_ended_it_leaves_no_process(yard: Yard, head: RayHead) -> None:
+def test_another_launcher_finds_and_ends_it_and_no_process_is_left(yard: Yard, head: RayHead, connect: Connect) -> None:
     handle = yard.launch(SLEEPS)
     wait_until("the driver runs", lambda: head.pids("run_code"), seconds=JOB_SECONDS)
-    assert yard.launcher.alive(handle)
-
-    yard.launcher.end(handle)
-    yard.launcher.end(handle)
-
-    assert not yard.launcher.alive(handle)
-    wait_until("the driver is gone", lambda: not head.pids("run_code"))
-
-
-def test_it_is_ended_though_the_disk_has_no_room_for_its_log(yard: Yard) -> None:
-    handle = yard.launch(SLEEPS)
-    full = {**handle, "log": "/dev/full"}
-
-    yard.launcher.end(full)
-
-    assert not yard.launcher.alive(handle)
-
-
-def test_another_launcher_finds_and_ends_the_same_job(yard: Yard, connect: Connect) -> None:
-    handle = yard.launch(SLEEPS)
     successor = connect()
-
     assert successor.alive(handle)
+
+    successor.end(handle)
     successor.end(handle)
 
     assert not successor.alive(handle)
+    wait_until("the driver is gone", lambda: not head.pids("run_code"))
+    assert not yard.launcher.alive(handle)
 
 
-def test_a_job_of_another_cluster_or_of_this_machine_is_left_to_its_lease(yard: Yard) -> None:
-    handle = yard.launch(SLEEPS)
+def test_a_job_of_another_cluster_or_of_this_machine_is_left_to_its_lease(waiting: Yard) -> None:
+    handle = waiting.launch(SLEEPS)
     elsewhere = {**handle, "address": "http://another:8265"}
 
-    assert yard.launcher.alive(elsewhere)
-    yard.launcher.end(elsewhere)
-    assert yard.launcher.alive({"pid": 1, "host": "here"})
+    assert waiting.launcher.alive(elsewhere)
+    waiting.launcher.end(elsewhere)
+    assert waiting.launcher.alive({"pid": 1, "host": "here"})
     assert LocalLauncher().alive(handle)
     LocalLauncher().end(handle)
 
-    assert yard.launcher.alive(handle)
-    yard.end(handle)
+    assert waiting.launcher.alive(handle)
 
 
 def test_its_nodes_say_what_the_cluster_has_and_a_silent_one_has_what_it_had(connect: Connect, head: RayHead) -> None:
@@ -168,56 +156,60 @@ def test_its_nodes_say_what_the_cluster_has_and_a_silent_one_has_what_it_had(con
 
 class TestAmbiguousAnswers:
     @pytest.fixture
-    def line(self, head: RayHead, yard: Yard, connect: Connect) -> Iterator[FaultProxy]:
+    def line(self, head: RayHead) -> Iterator[FaultProxy]:
         with fault_proxy(head.address) as proxy:
-            yard.launcher = connect(proxy.url)
             yield proxy
 
+    @pytest.fixture
+    def submitting(self, waiting: Yard, line: FaultProxy, connect: Connect) -> Yard:
+        """To the same end by a bad line."""
+        return replace(waiting, launcher=connect(line.url, driver_cpus=64.0))
+
     @pytest.mark.parametrize("fault", ["drop", "lose the answer", "500"])
-    def test_a_submission_whose_answer_is_lost_starts_one_job(
-        self, yard: Yard, line: FaultProxy, head: RayHead, fault: Fault
+    def test_a_submission_whose_answer_is_lost_makes_one_job(
+        self, submitting: Yard, line: FaultProxy, head: RayHead, fault: Fault
     ) -> None:
         line.plan("POST /api/jobs/", fault)
 
-        handle = yard.launch(SLEEPS, suffix=fault.replace(" ", "-"))
+        handle = submitting.launch(SLEEPS)
 
         assert head.jobs().count(handle["ray_job"]) == 1
         assert line.waiting == 0
-        yard.launcher.end(handle)
 
-    def test_a_head_that_does_not_answer_is_a_clear_error(self, yard: Yard, line: FaultProxy, head: RayHead) -> None:
+    def test_a_head_that_does_not_answer_is_a_clear_error(
+        self, submitting: Yard, line: FaultProxy, head: RayHead
+    ) -> None:
         line.plan("", *["drop"] * 20)
 
         with pytest.raises(LaunchFailed, match="PURL_RAY_ADDRESS"):
-            yard.launch(SLEEPS)
+            submitting.launch(SLEEPS)
 
         line.forget()
-        assert f"{yard.name}-a1" not in head.jobs()
+        assert f"{submitting.name}-a1" not in head.jobs()
 
-    def test_a_log_that_never_comes_holds_nobody_up(
+    def test_a_log_that_never_comes_or_finds_no_room_holds_nobody_up(
         self, yard: Yard, line: FaultProxy, connect: Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It lies on the driver's node, which may be cut off while the head answers."""
         monkeypatch.setattr(ray_jobs, "LOG_TIMEOUT", httpx.Timeout(0.5))
-        yard.launcher = connect(line.url, timeout=httpx.Timeout(600.0))
         handle = yard.launch(SLEEPS)
         line.plan("GET /logs", "hang")
+        by_the_line = connect(line.url, timeout=httpx.Timeout(600.0))
         began = time.monotonic()
 
-        yard.launcher.end(handle)
+        by_the_line.end({**handle, "address": line.url})
 
         assert line.waiting == 0
         assert time.monotonic() - began < 300
+        assert not yard.launcher.alive(handle)
+        yard.launcher.end({**handle, "log": "/dev/full"})
 
-    def test_while_ray_is_silent_only_the_lease_tells(self, yard: Yard, line: FaultProxy) -> None:
-        handle = yard.launch(SLEEPS)
+    def test_while_ray_is_silent_only_the_lease_tells(self, submitting: Yard, line: FaultProxy) -> None:
+        handle = submitting.launch(SLEEPS)
         line.plan("", *["drop"] * 20)
 
-        assert yard.launcher.alive(handle)
-        yard.launcher.end(handle)
-
-        line.forget()
-        yard.launcher.end(handle)
+        assert submitting.launcher.alive(handle)
+        submitting.launcher.end(handle)
 
 
 class TestRefusals:
@@ -249,11 +241,13 @@ class TestRefusals:
 
         assert set(answers.values()) == {status}, answers
 
-    def test_what_is_no_ray_dashboard_is_told_so(self, connect: Connect, s3: S3Server, yard: Yard) -> None:
-        yard.launcher = connect(s3.url)
+    def test_what_is_no_ray_dashboard_is_told_so(self, connect: Connect, yard: Yard) -> None:
+        path = f"api/jobs/{yard.name}-a1"
+        with served(path, b"<html>another program's page") as url:
+            yard.launcher = connect(url.removesuffix(f"/{path}"))
 
-        with pytest.raises(LaunchFailed):
-            yard.launch(SLEEPS)
+            with pytest.raises(LaunchFailed, match="no Ray dashboard"):
+                yard.launch(SLEEPS)
 
 
 def test_it_travels_with_the_job_and_an_address_that_leads_nowhere_is_named(
