@@ -38,6 +38,8 @@ SETTLED_SECONDS = 10.0
 MOST_QUICK_DEATHS = 5
 # What the dispatcher may need beyond the drain itself: to end what did not leave, and to put that on record.
 ENDING_SECONDS = 15.0
+# One that is started only to drain has imports before it: a second of CPU, which took half a minute on a busy machine.
+STARTING_SECONDS = 60.0
 # The API lets requests in flight finish for 5 s.
 API_SECONDS = 10.0
 
@@ -158,11 +160,13 @@ class Supervisor:
 
     def _drained(self) -> bool:
         """Whether a dispatcher has ended all attempts and itself."""
+        ending = ENDING_SECONDS
         if not self._dispatcher.running:
             self._dispatcher.start("--drain", *(["--now"] if self._hurried else []))
+            ending += STARTING_SECONDS
         else:
             self._dispatcher.terminate()
-        self._wait(self._dispatcher, self._settings.drain_seconds + ENDING_SECONDS)
+        self._wait(self._dispatcher, self._settings.drain_seconds + ending)
         self._dispatcher.kill()
         return self._dispatcher.process is not None and self._dispatcher.process.returncode == 0
 

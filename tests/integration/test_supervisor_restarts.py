@@ -1,4 +1,4 @@
-"""When the supervisor starts a child again, and when it gives up; with children that do nothing else but die."""
+"""When the supervisor starts a child again, and when it gives up; with children that do little else but die."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ from services.testing import settings_in
 from tests.waiting import wait_until
 
 DIES = "raise SystemExit(3)"
+# Dead by the time that it is to drain. One that is started for that needs longer than the drain and its end may take.
+DIES_AND_IS_SLOW_TO_START = """
+import pathlib, sys, time
+if "--drain" not in sys.argv:
+    raise SystemExit(3)
+time.sleep(1)
+pathlib.Path("drained").touch()
+"""
 LIVES = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep(600)"
 
 
@@ -75,3 +83,18 @@ def test_a_child_that_dies_at_once_waits_longer_each_time(monkeypatch: pytest.Mo
 
     assert quick.process is None, "not yet"
     assert waits == pytest.approx([0.2, 0.4, 0.8])
+
+
+def test_a_dispatcher_that_is_started_to_drain_may_take_its_time_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(supervisor, "ENDING_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor, "SETTLED_SECONDS", 600.0)
+    monkeypatch.setattr(supervisor, "MOST_QUICK_DEATHS", 1)
+    settings = settings_in(tmp_path, PURL_PORT="0", PURL_DRAIN_SECONDS="0.1")
+
+    with closing(supervisor.listen(settings)) as listening:
+        Supervisor(settings, listening, child("API", LIVES), child("dispatcher", DIES_AND_IS_SLOW_TO_START)).run()
+
+    assert (tmp_path / "drained").exists()
