@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,15 +37,15 @@ def end(service: RunningService) -> None:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """One that outlives what is done to it."""
-    service = RunningService(tmp_path_factory.mktemp("supervisor") / "data")
+    """One that outlives what is done to it, until it is killed whole."""
+    service = RunningService(tmp_path_factory.mktemp("supervisor") / "data", **PATIENT)
     yield service
     end(service)
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a service of the test's own; the next one finds the same data folder."""
+    """Starts a service of the test's own."""
     started: list[RunningService] = []
 
     def start(**env: str) -> RunningService:
@@ -121,22 +122,49 @@ def test_a_port_that_is_taken_is_named_with_the_remedy(service: RunningService, 
     assert second.stderr.endswith("choose another, or 0 for any free one\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "a closed terminal"])
-def test_it_stops_well_and_leaves_nothing(start: Start, number: signal.Signals) -> None:
-    service = start()
+@dataclass
+class TakenOver:
+    """A service in which everything was killed at once, and another one that was started in its place."""
 
-    assert service.stop(number) == 0
+    service: RunningService
+    job_id: str
+    lost: int  # the attempt that it killed
 
-    assert service.left_over() == []
+
+@pytest.fixture(scope="module")
+def taken_over(service: RunningService) -> Iterator[TakenOver]:
+    """From here on there is nothing left of the first one."""
+    job_id = service.submit(SMALL_JOB)
+    attempt = attempt_of(service)
+    for pid in (service.process.pid, child_of(service, API), child_of(service, DISPATCHER), attempt):
+        with suppress(ProcessLookupError):  # a child may be faster: it leaves when it sees its supervisor gone
+            os.kill(pid, signal.SIGKILL)
+    service.process.wait()
+    wait_until("they are gone", lambda: not service.left_over())
+    # The next dispatcher may start within its drain, too.
+    successor = RunningService(service.data_dir, **PATIENT, PURL_DRAIN_SECONDS="60")
+    yield TakenOver(successor, job_id, attempt)
+    end(successor)
 
 
-def test_it_ends_attempts_though_its_dispatcher_has_just_died(start: Start) -> None:
-    service = start(PURL_DRAIN_SECONDS="60")  # the next dispatcher may start within it, too
-    service.submit(SMALL_JOB)
+def test_a_new_service_takes_over_what_a_crash_of_everything_left(taken_over: TakenOver) -> None:
+    service = taken_over.service
+
+    def state_of_the_first() -> str:
+        return str(service.job(taken_over.job_id)["attempts"][0]["state"])
+
+    wait_until("the attempt is given up", lambda: state_of_the_first() == "lost", seconds=START_SECONDS)
+    assert session_members(taken_over.lost) == []
+
+
+def test_it_ends_attempts_though_its_dispatcher_has_just_died(taken_over: TakenOver) -> None:
+    """Told to stop as by a terminal that was closed; how Ctrl-C stops it is seen in tests/acceptance."""
+    service = taken_over.service
+    wait_until("another runs", lambda: service.attempt_pids() not in ([], [taken_over.lost]), seconds=START_SECONDS)
     attempt = attempt_of(service)
     os.kill(child_of(service, DISPATCHER), signal.SIGKILL)
 
-    assert service.stop() == 0
+    assert service.stop(signal.SIGHUP) == 0
 
     assert session_members(attempt) == []
     assert service.left_over() == []
@@ -173,25 +201,6 @@ def test_without_their_supervisor_the_children_drain_and_leave(start: Start) -> 
         (row,) = session.scalars(select(Attempt))
     assert row.state is AttemptState.DRAINED
     assert row.finish_sha256 is not None, "by its own word: the API outlived the supervisor for as long as it took"
-
-
-def test_a_new_service_takes_over_what_a_crash_of_everything_left(start: Start) -> None:
-    crashed = start()
-    job_id = crashed.submit(SMALL_JOB)
-    attempt = attempt_of(crashed)
-    for pid in (crashed.process.pid, child_of(crashed, API), child_of(crashed, DISPATCHER), attempt):
-        with suppress(ProcessLookupError):  # a child may be faster: it leaves when it sees its supervisor gone
-            os.kill(pid, signal.SIGKILL)
-    crashed.process.wait()
-    wait_until("they are gone", lambda: not crashed.left_over())
-
-    service = start()
-
-    def state_of_the_first() -> str:
-        return str(service.job(job_id)["attempts"][0]["state"])
-
-    wait_until("the attempt is given up", lambda: state_of_the_first() == "lost", seconds=START_SECONDS)
-    assert session_members(attempt) == []
 
 
 def test_tables_of_another_version_are_left_for_migrate(tmp_path: Path) -> None:
