@@ -76,6 +76,8 @@ def test_all_rows_and_files_come_back_in_the_other_kind_of_database(
     assert bench.job(waiting).state is JobState.QUEUED
 
 
+# In the other direction the test above brings the rows, without the second that each command takes to start.
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_by_command_from_one_bucket_by_a_folder_into_another(
     bench: Bench, other: str, s3: S3Server, bucket: str, tmp_path: Path
 ) -> None:
