@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from sqlalchemy import make_url
 
 import api.__main__ as api
 import services.__main__ as services
-from services import dispatcher
-from services.database import upgrade
+from services import dispatcher, keys
+from services.database import Database, upgrade
 from tests import postgres
 
 Refusal = Callable[..., str]
@@ -120,6 +121,20 @@ def test_a_folder_that_cannot_be_used(
 
     assert said.startswith(f"{variable} can't be used (")
     assert "that this account may write to" in said
+
+
+def test_a_port_that_is_none(refusal: Refusal) -> None:
+    assert refusal("api", PURL_PORT="many") == "PURL_PORT can't be used: use a whole number from 0 to 65535\n"
+
+
+def test_an_address_of_another_machine(refusal: Refusal, sqlite_url: str) -> None:
+    with closing(Database.open(sqlite_url)) as db, db.write() as session:
+        keys.adopt(session, keys.new_key(), name="mine")  # without one no address but the loopback's is served
+
+    said = refusal("api", PURL_HOST="192.0.2.1")
+
+    assert said.startswith("PURL_HOST can't be had (")
+    assert said.endswith("choose an address of this machine, or 0.0.0.0 for all of them\n")
 
 
 @pytest.mark.parametrize("process", ["services", "api", "dispatcher"])
