@@ -24,13 +24,21 @@ def bucket(s3: S3Server) -> str:
     return s3.make_bucket(f"bucket-{next(BUCKETS)}")
 
 
-@pytest.fixture(params=["disk", "s3"])
-def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
-    """A store of either kind, empty."""
-    if request.param == "disk":
-        return LocalShelf(LocalStore(tmp_path / "artifacts"))
-    s3, bucket = request.getfixturevalue("s3"), request.getfixturevalue("bucket")
+@pytest.fixture
+def disk_shelf(tmp_path: Path) -> Shelf:
+    return LocalShelf(LocalStore(tmp_path / "artifacts"))
+
+
+@pytest.fixture
+def s3_shelf(s3: S3Server, bucket: str, tmp_path: Path) -> Shelf:
     return S3Shelf(s3.store(bucket, tmp_path / "spool", prefix="some/where"))
+
+
+@pytest.fixture(params=["disk", "s3"])
+def shelf(request: pytest.FixtureRequest) -> Shelf:
+    """A store of either kind, empty."""
+    made: Shelf = request.getfixturevalue(f"{request.param}_shelf")
+    return made
 
 
 # What a caller sees of states, keys, events and logs must be the same on both; other routes know nothing of them.

@@ -1,4 +1,7 @@
-"""The cleaner, on both stores: what nobody names goes, what anybody names stays, whoever else is at work."""
+"""The cleaner, on both stores: what nobody names goes, what anybody names stays, whoever else is at work.
+
+Each test meets each database and each store. That these know nothing of each other `test_every_combination` shows.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,9 +32,12 @@ from tests.scene import Scene, handle_of
 from tests.waiting import wait_until
 
 
-@pytest.fixture
-def yard(bench: Bench, shelf: Shelf) -> Yard:
-    return Yard(bench, shelf)
+@pytest.fixture(params=[("sqlite", "disk"), ("postgresql", "s3")], ids="-".join)
+def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Yard]:
+    database, store = request.param
+    shelf: Shelf = request.getfixturevalue(f"{store}_shelf")
+    with closing(Bench(tmp_path, request.getfixturevalue(f"{database}_url"))) as bench:
+        yield Yard(bench, shelf)
 
 
 def test_of_saved_work_the_latest_stays_and_what_it_replaced_goes(yard: Yard) -> None:
