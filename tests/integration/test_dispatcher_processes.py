@@ -151,7 +151,11 @@ def test_after_a_crash_of_everything_the_first_pass_gives_up_what_is_gone(bench:
     assert all_attempts(bench)[0].state is AttemptState.LOST
 
 
-@pytest.mark.parametrize("told_by", ["SIGTERM", "its parent's death"])
+@pytest.mark.parametrize(
+    ("told_by", "database_url"),
+    [("SIGTERM", "sqlite"), ("its parent's death", "postgresql")],
+    indirect=["database_url"],
+)
 def test_a_stopping_dispatcher_ends_what_does_not_leave_and_exits_well(
     bench: Bench, start: Callable[[], Process], told_by: str
 ) -> None:
@@ -172,6 +176,8 @@ def test_a_stopping_dispatcher_ends_what_does_not_leave_and_exits_well(
     assert bench.job(job_id).state is JobState.QUEUED
 
 
+# On SQLite tests/acceptance kills a dispatcher, too.
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_killed_dispatcher_costs_no_attempt(bench: Bench, start: Callable[[], Process]) -> None:
     bench.submit()
     killed = start()
