@@ -14,8 +14,12 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
-from torch import Tensor
+
+from purlkit.startup import loading
+
+with loading():  # a Ray worker's first task begins here
+    import torch
+    from torch import Tensor
 
 from purlkit import checkpoint
 from purlkit.agent.replay import Replay, Step

@@ -12,8 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
-import torch
-from torch import Tensor
+
+from purlkit.startup import loading
+
+with loading():  # a Ray worker's first task begins here
+    import torch
+    from torch import Tensor
 
 from purlkit import checkpoint
 from purlkit.baselines.random_policies import draw

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
+from purlkit.startup import loading
+
+with loading():  # a Ray worker's first task begins here
+    import torch
+    from torch import Tensor
 
 from purlkit import checkpoint
 from purlkit.errors import Diverged
