@@ -13,7 +13,13 @@ DEADLINE_SECONDS = 60.0
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.2
 
 
-def wait_until(what: str, condition: Callable[[], Value], *, seconds: float = DEADLINE_SECONDS) -> Value:
+def wait_until(
+    what: str,
+    condition: Callable[[], Value],
+    *,
+    seconds: float = DEADLINE_SECONDS,
+    longest_pause: float = LONGEST_PAUSE_SECONDS,
+) -> Value:
     """The condition's value, soon after it is true.
 
     The longer it has taken, the longer it may take to be noticed: to ask fifty times a second through a whole job takes
@@ -23,5 +29,5 @@ def wait_until(what: str, condition: Callable[[], Value], *, seconds: float = DE
     while not (value := condition()):
         waited = time.monotonic() - began
         assert waited < seconds, f"waited {seconds:g} s in vain until {what}"
-        time.sleep(min(SHORTEST_PAUSE_SECONDS + waited / 50, LONGEST_PAUSE_SECONDS))
+        time.sleep(min(SHORTEST_PAUSE_SECONDS + waited / 50, longest_pause))
     return value

@@ -87,6 +87,7 @@ class Jobs:
             f"{job_id} has ended",
             lambda: job if (job := self.job(job_id))["state"] in ENDED else None,
             seconds=seconds,
+            longest_pause=1.0,  # nothing is to be met in the middle: its end stays
         )
 
     def episodes(self, job_id: str, kind: str = "search") -> list[dict[str, Any]]:

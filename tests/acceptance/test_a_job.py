@@ -43,7 +43,7 @@ def mine() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def watched(service: RunningService, mine: torch.nn.Module) -> tuple[dict[str, Any], bytes]:
     """The client's own network at two targets, each with a short search and a race of every method; and what its log
-    said early on."""
+    said early on. One runner plays: the demo's test and others have two."""
     binary = {"Content-Type": "application/octet-stream"}
     uploaded = service.http.post("/weights", content=save(mine.state_dict()), headers=binary).json()
     search = {**SMALL_JOB["search"], "episodes": 4, "warm_start": True}
@@ -52,6 +52,7 @@ def watched(service: RunningService, mine: torch.nn.Module) -> tuple[dict[str, A
         "targets": {"sparsity": [0.5, 0.8]},
         "search": search,
         "baselines": sorted(catalog.BASELINES),
+        "resources": {"env_runners": 1},
     }
     job_id = service.submit({**SMALL_JOB, **changes})
 
@@ -171,7 +172,7 @@ def test_every_episode_is_on_record_once(service: RunningService, done: dict[str
     episodes = service.episodes(done["id"])
 
     assert [episode["index"] for episode in episodes] == list(range(8))
-    assert {episode["runner"] for episode in episodes} <= {1, 2}  # on a busy machine the second may come too late
+    assert {episode["runner"] for episode in episodes} == {1}
     assert all(len(episode["actions"]) == 3 for episode in episodes)
     assert [episode["point"] for episode in episodes] == [0] * 4 + [1] * 4
     assert len(service.episodes(done["id"], kind="greedy")) == 2 * 2
@@ -211,43 +212,32 @@ class TestDryRun:
         report: dict[str, Any] = answer.json()
         return report
 
-    def test_it_tells_layers_range_and_steps_and_makes_no_job(self, service: RunningService) -> None:
-        before = service.http.get("/jobs").json()
-
-        report = self.ask(service, model={"name": "digits-resnet"})
-
-        assert report["runnable"] is True
-        assert len(report["layers"]) == 10
-        assert report["prunable_weights"] == 77_072
-        assert report["steps"] == (12 + 2) * 10
-        assert service.http.get("/jobs").json() == before
-
-    def test_a_target_that_no_policy_can_reach_is_refused_with_the_range(self, service: RunningService) -> None:
-        report = self.ask(service, targets={"sparsity": 0.9999})
-
-        assert report["runnable"] is False
-        [reason] = report["reasons"]
-        assert reason["code"] == "unreachable_sparsity"
-        assert reason["at"] == "/targets/sparsity"
-        low, high = report["sparsity_range"]
-        assert low == 0
-        assert high == pytest.approx(1 - 3 / 3392)
-
-    def test_missing_data_is_told_with_the_layers(self, service: RunningService) -> None:
-        report = self.ask(service, dataset={"name": "cifar10"})
-
-        assert [reason["code"] for reason in report["reasons"]] == ["missing_data"]
-        assert len(report["layers"]) == 3
-
     # Its layers are counted in tests/unit/test_layers.py too; here a dry run of the other is enough.
     @pytest.mark.parametrize(
         ("name", "layers"), [("resnet50", 54), pytest.param("efficientnet_b2", 116, marks=pytest.mark.long)]
     )
-    def test_the_layers_of_large_networks(self, service: RunningService, name: str, layers: int) -> None:
-        images = {"name": "procedural", "kwargs": {"shape": [3, 224, 224], "classes": 1000}}
+    def test_it_tells_layers_and_steps_and_makes_no_job(self, service: RunningService, name: str, layers: int) -> None:
+        before = service.http.get("/jobs").json()
+        # Small images: some steps of training are part of it, and take seconds at the usual 224.
+        images = {"name": "procedural", "kwargs": {"shape": [3, 64, 64], "classes": 1000}}
 
         report = self.ask(service, model={"name": name}, dataset=images)
 
         assert report["runnable"] is True, report["reasons"]
         assert len(report["layers"]) == layers
+        assert report["prunable_weights"] == sum(layer["weights"] for layer in report["layers"]) > 7_000_000
         assert report["steps"] == (12 + 2) * layers
+        assert service.http.get("/jobs").json() == before
+
+    def test_every_reason_against_it_is_told_with_layers_and_range(self, service: RunningService) -> None:
+        """No policy can reach the target, and the data are not here."""
+        report = self.ask(service, targets={"sparsity": 0.99999}, dataset={"name": "cifar10"})
+
+        assert report["runnable"] is False
+        unreachable, missing = report["reasons"]
+        assert (unreachable["code"], unreachable["at"]) == ("unreachable_sparsity", "/targets/sparsity")
+        assert (missing["code"], missing["at"]) == ("missing_data", "/dataset/name")
+        assert len(report["layers"]) == 3
+        low, high = report["sparsity_range"]
+        assert low == 0
+        assert high == pytest.approx(1 - 3 / (3 * 32 * 32 * 32 + 32 * 32 + 32 * 10))
