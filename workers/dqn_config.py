@@ -10,6 +10,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from purlkit.spec import Agent
 from workers.dqn import PurlDQN, WalkModule
+from workers.learner import WalkLearner
 
 
 def dqn_config(
@@ -38,6 +39,7 @@ def dqn_config(
         )
         .learners(num_learners=0, num_gpus_per_learner=0)
         .training(
+            learner_class=WalkLearner,
             gamma=agent.gamma,
             lr=agent.learning_rate,
             train_batch_size_per_learner=agent.batch_size,

@@ -45,13 +45,18 @@ def test_they_train_to_the_same_bits_as_torchs(ours: type[Optimizer], torchs: ty
 
 
 def test_a_process_that_trains_on_ray_loads_nothing_large_that_it_has_no_use_for() -> None:
-    """A runner's and a fine-tuning's modules, the digits, and a training with either optimiser."""
+    """A runner's and a fine-tuning's modules, a driver's learner, the digits, and a training with either optimiser."""
     code = """
 import sys, workers.search, workers.tuning
+from gymnasium.spaces import Box, Discrete
+from purlkit.spec import Agent
 from purlkit.zoo import datasets
+from workers.dqn_config import dqn_config
 from purlkit.training.optimisers import SGD, Adam
 from tests.unit.test_optimisers import SETTINGS, trained_by
 datasets.digits("")
+spaces = {"default_policy": (Box(0, 1, (4,)), Discrete(2))}
+dqn_config("", {}, Agent(), total_steps=9, runners=1, cpus=1, gpus=0, seed=1).build_learner(spaces=spaces)
 for kind in (SGD, Adam):
     trained_by(kind, SETTINGS[kind.__name__])
 print([name for name in ("torch._dynamo", "torchvision", "sklearn") if name in sys.modules])
