@@ -5,6 +5,7 @@ It has what the search asks of a PruningEnv: `walk`, `layers`, `retrain_seed`, `
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ class Landscape:
     fails_to_start: bool = False
     holds: int | None = None  # more runners than this are out of memory
     cliff: int | None = None  # the action from which on an episode falls off and ends early
+    gate: str | None = None  # a folder: while `closed` is in it a step stands there, and leaves its process id
 
     @property
     def best(self) -> list[int]:
@@ -62,6 +64,7 @@ class LandscapeEnv(gymnasium.Env[Any, Any]):
         if self.landscape.holds is not None and self.runners > self.landscape.holds:
             raise torch.OutOfMemoryError("the landscape is full")
         time.sleep(self.landscape.sleep_seconds)
+        self._pass_the_gate()
         reward = -abs(int(action) - self.landscape.best[index]) / (self.landscape.actions - 1)
         walk = self.walk
         self.walk = replace(
@@ -74,6 +77,12 @@ class LandscapeEnv(gymnasium.Env[Any, Any]):
         )
         fell = self.landscape.cliff is not None and self.may_end_early and int(action) >= self.landscape.cliff
         return self._observation(), reward, fell or index + 1 == self.landscape.layers, False, {}
+
+    def _pass_the_gate(self) -> None:
+        gate = Path(self.landscape.gate or "/no gate")
+        while (gate / "closed").exists():
+            (gate / str(os.getpid())).touch()
+            time.sleep(0.02)
 
     def _mended(self) -> bool:
         if self.landscape.fails_until is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ray
@@ -13,11 +15,53 @@ from purlkit.spec import Agent
 from tests.landscape import Landscape, LandscapeEnv
 from workers.dqn import PurlDQN
 from workers.dqn_config import dqn_config
+from workers.runners import Runners
 
 EPISODES = 20
 
+Players = dict[int, Any]  # actors that a search has left, by their places in it
 
-def built(landscape: Landscape = Landscape(), *, runners: int = 2, episodes: int = EPISODES) -> PurlDQN:
+
+class Relay(PurlDQN):
+    """Begins with the runners that another search has left, and starts what it lacks.
+
+    One takes three CPU seconds to start, and all that it plays by comes with each episode.
+    """
+
+    players: Players
+
+    def _starter(self) -> Callable[[int], Any]:
+        start = super()._starter()
+        move = partial(_move, landscape=self.config.env_config["landscape"], runners=self.size.runners)
+
+        def take(runner: int) -> Any:
+            if (player := self.players.pop(runner, None)) is None:
+                return start(runner)
+            player.apply.remote(move)
+            return player
+
+        return take
+
+    def leave(self) -> None:
+        """Ends as `stop` does, but for the runners."""
+        assert isinstance(self.runners, Runners)
+        self.players |= {runner: place.actor for runner, place in self.runners._places.items()}
+        self._runners = None
+        self.stop()
+
+
+def _move(runner: Any, *, landscape: Landscape, runners: int) -> None:
+    env = runner.env.unwrapped.envs[0].unwrapped
+    env.landscape, env.runners = landscape, runners
+
+
+def built(
+    landscape: Landscape = Landscape(),
+    *,
+    runners: int = 2,
+    episodes: int = EPISODES,
+    players: Players | None = None,
+) -> Relay:
     agent = Agent(batch_size=8, buffer_steps=40)
     register_env(
         "landscape",
@@ -31,7 +75,7 @@ def built(landscape: Landscape = Landscape(), *, runners: int = 2, episodes: int
         "episodes": episodes,
         "lookahead": 2,
     }
-    algorithm: PurlDQN = dqn_config(
+    config = dqn_config(
         "landscape",
         env_config,
         agent,
@@ -40,7 +84,10 @@ def built(landscape: Landscape = Landscape(), *, runners: int = 2, episodes: int
         cpus=0.5,
         gpus=0,
         seed=3,
-    ).build_algo()
+    )
+    config.algo_class = Relay
+    algorithm: Relay = config.build_algo()
+    algorithm.players = {} if players is None else players
     return algorithm
 
 

@@ -156,13 +156,16 @@ class PurlDQN(DQN):  # type: ignore[misc]
         return self._runners
 
     def _start_runners(self) -> Pool:
+        return Runners(self.size.runners, self._starter(), self.life, self.limits)
+
+    def _starter(self) -> Callable[[int], Any]:
         actor = ray.remote(num_cpus=self.size.cpus, num_gpus=self.size.gpus, max_restarts=0)(Player)
         config = ray.put(self.config)
 
         def start(runner: int) -> Any:
             return actor.remote(config=config, worker_index=runner, num_workers=self.size.runners, spaces=self.spaces)
 
-        return Runners(self.size.runners, start, self.life, self.limits)
+        return start
 
     def _make_room(self, why: str) -> list[PlayEpisode]:
         """Starts over with runners that have more memory each; what was being played is handed back."""

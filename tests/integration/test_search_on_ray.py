@@ -25,7 +25,7 @@ from purlkit.processes import session_members
 from purlkit.results import Episode
 from tests import ray_processes
 from tests.landscape import Landscape
-from tests.searches import EPISODES, all_here, built, pid_of, play_to_the_end, what_was_done
+from tests.searches import EPISODES, Players, all_here, built, pid_of, play_to_the_end, what_was_done
 from tests.waiting import DEADLINE_SECONDS, wait_until
 from workers import cluster, searchstate
 from workers.calls import Interrupted
@@ -42,6 +42,12 @@ def cluster_of_two() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def players() -> Players:
+    """The runners, handed on from test to test; one that is killed, too large or hangs is followed by another."""
+    return {}
+
+
 def test_a_ray_of_our_own_is_what_a_search_needs_and_no_more() -> None:
     started = ray_processes.started_by(os.getpid())
 
@@ -50,13 +56,14 @@ def test_a_ray_of_our_own_is_what_a_search_needs_and_no_more() -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted() -> Iterator[tuple[list[Episode], list[Episode], bytes]]:
+def uninterrupted(players: Players) -> tuple[list[Episode], list[Episode], bytes]:
     """One search with one runner: its episodes, its greedy walks, its state at the end."""
-    algorithm = built(runners=1)
+    algorithm = built(runners=1, players=players)
     play_to_the_end(algorithm)
     greedy = algorithm.play_greedy(3, on_wait=lambda: None)
-    yield list(algorithm.learnt.episodes), greedy, searchstate.dump(algorithm)
-    algorithm.stop()
+    state = searchstate.dump(algorithm)
+    algorithm.leave()
+    return algorithm.learnt.episodes, greedy, state
 
 
 def learnt_bits(state: bytes) -> dict[str, tuple[Any, bytes]]:
@@ -84,8 +91,8 @@ def test_the_memory_holds_exactly_its_last_steps_and_learns_once_a_step(uninterr
     algorithm.stop()
 
 
-def test_two_runners_do_what_one_does(uninterrupted: Any) -> None:
-    algorithm = built(runners=2)
+def test_two_runners_do_what_one_does(uninterrupted: Any, players: Players) -> None:
+    algorithm = built(runners=2, players=players)
     all_here(algorithm)
 
     episodes = play_to_the_end(algorithm)
@@ -95,13 +102,13 @@ def test_two_runners_do_what_one_does(uninterrupted: Any) -> None:
     greedy = algorithm.play_greedy(3, on_wait=lambda: None)
     assert what_was_done(greedy) == what_was_done(uninterrupted[1])
     assert learnt_bits(searchstate.dump(algorithm)) == learnt_bits(uninterrupted[2])
-    algorithm.stop()
+    algorithm.leave()
 
 
 def test_a_search_resumed_from_its_state_ends_as_if_it_had_never_stopped(
-    uninterrupted: Any, monkeypatch: pytest.MonkeyPatch
+    uninterrupted: Any, players: Players, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    algorithm = built(runners=2)
+    algorithm = built(runners=2, players=players)
     all_here(algorithm)
     wait, states = algorithm.runners.wait, list[bytes]()
     # Episode 6 never seems to end: the other runner plays 7 meanwhile, which is learnt from after it.
@@ -113,8 +120,8 @@ def test_a_search_resumed_from_its_state_ends_as_if_it_had_never_stopped(
 
     with pytest.raises(Interrupted):
         _play(algorithm, Hooks(on_episode=lambda _: None, on_state=states.append, on_wait=stop_after_seven))
-    algorithm.stop()
-    resumed = built(runners=1)
+    algorithm.leave()
+    resumed = built(runners=1, players=players)
     searchstate.restore(resumed, states[-1])
     episodes = play_to_the_end(resumed)
 
@@ -122,27 +129,33 @@ def test_a_search_resumed_from_its_state_ends_as_if_it_had_never_stopped(
     assert what_was_done(resumed.play_greedy(3, on_wait=lambda: None)) == what_was_done(uninterrupted[1])
     assert learnt_bits(searchstate.dump(resumed)) == learnt_bits(uninterrupted[2])
     assert [episode.index for episode in episodes if episode.rerun] == [6]
-    resumed.stop()
+    resumed.leave()
 
 
-def test_a_killed_runner_costs_its_episode_which_is_played_again(uninterrupted: Any) -> None:
-    # Slow enough that the killed runner is surely in the middle of an episode.
-    algorithm = built(Landscape(sleep_seconds=0.05), runners=2)
+def test_a_killed_runner_costs_its_episode_which_is_played_again(
+    uninterrupted: Any, players: Players, tmp_path: Path
+) -> None:
+    algorithm = built(Landscape(gate=str(tmp_path)), runners=2, players=players)
     all_here(algorithm)
     runner = pid_of(algorithm, runner=1)
     while len(algorithm.learnt.episodes) < 4:
         algorithm.train()
+    gate = tmp_path / "closed"
+    gate.touch()
+    while not (tmp_path / str(runner)).exists():
+        algorithm.train()
 
     os.kill(runner, signal.SIGKILL)
+    gate.unlink()
     episodes = play_to_the_end(algorithm)
 
     assert what_was_done(episodes) == what_was_done(uninterrupted[0])
     assert any(episode.rerun for episode in episodes)
-    algorithm.stop()
+    algorithm.leave()
 
 
-def test_a_runner_that_hangs_is_replaced_and_its_episode_played_again(uninterrupted: Any) -> None:
-    algorithm = built(Landscape(sleep_seconds=0.05), runners=1)
+def test_a_runner_that_hangs_is_replaced_and_its_episode_played_again(uninterrupted: Any, players: Players) -> None:
+    algorithm = built(runners=1, players=players)
     all_here(algorithm)
     stopped = pid_of(algorithm, runner=1)
     while len(algorithm.learnt.episodes) < 4:
@@ -158,7 +171,25 @@ def test_a_runner_that_hangs_is_replaced_and_its_episode_played_again(uninterrup
     assert what_was_done(episodes) == what_was_done(uninterrupted[0])
     assert any(episode.rerun for episode in episodes)
     wait_until("the stopped one is gone", lambda: stopped not in session_members(os.getsid(0)))
-    algorithm.stop()
+    algorithm.leave()
+
+
+def test_episodes_that_end_early_teach_the_steps_that_they_played(players: Players) -> None:
+    one, two = (built(Landscape(cliff=9), runners=runners, players=players) for runners in (1, 2))
+
+    episodes = play_to_the_end(one)
+
+    lengths = [len(episode.actions) for episode in episodes]
+    assert min(lengths) < 5 == max(lengths)
+    assert one.learnt.steps == sum(lengths)
+    newest = [step.terminated for step in one.replay.steps][-sum(lengths[-3:]) :]
+    assert newest == [i == length - 1 for length in lengths[-3:] for i in range(length)]
+    greedy = one.play_greedy(2, on_wait=lambda: None)
+    assert [len(episode.actions) for episode in greedy] == [5, 5]  # these never end early
+    one.leave()
+    all_here(two)
+    assert what_was_done(play_to_the_end(two)) == what_was_done(episodes)
+    two.leave()
 
 
 def test_silence_is_counted_up_to_the_last_word_of_the_counter() -> None:
@@ -186,29 +217,30 @@ def gone(pulse: Pulse) -> bool:
     return False
 
 
-def test_an_environment_that_raises_once_is_tried_again(uninterrupted: Any, tmp_path: Path) -> None:
-    algorithm = built(Landscape(fails_at=3, fails_until=str(tmp_path / "mended")), runners=1)
+def test_an_environment_that_raises_once_is_tried_again(uninterrupted: Any, players: Players, tmp_path: Path) -> None:
+    landscape = Landscape(fails_at=3, fails_until=str(tmp_path / "mended"))
+    algorithm = built(landscape, runners=1, players=players)
 
     assert what_was_done(play_to_the_end(algorithm)) == what_was_done(uninterrupted[0])
-    algorithm.stop()
+    algorithm.leave()
 
 
-def test_runners_that_are_out_of_memory_become_fewer(uninterrupted: Any) -> None:
-    algorithm = built(Landscape(holds=1), runners=2)
+def test_runners_that_are_out_of_memory_become_fewer(uninterrupted: Any, players: Players) -> None:
+    algorithm = built(Landscape(holds=1), runners=2, players=players)
 
     assert what_was_done(play_to_the_end(algorithm)) == what_was_done(uninterrupted[0])
     assert algorithm.size.runners == 1
-    algorithm.stop()
+    algorithm.leave()
 
 
-def test_one_runner_alone_that_is_out_of_memory_ends_the_search_with_the_field_to_blame() -> None:
-    algorithm = built(Landscape(holds=0), runners=1)
+def test_one_runner_alone_that_is_out_of_memory_ends_the_search_with_the_field_to_blame(players: Players) -> None:
+    algorithm = built(Landscape(holds=0), runners=1, players=players)
 
     with pytest.raises(OutOfMemory, match="the landscape is full") as problem:
         play_to_the_end(algorithm)
 
     assert problem.value.at == "/resources/gpus_per_runner"
-    algorithm.stop()
+    algorithm.leave()
 
 
 def test_a_runner_that_can_not_be_started_ends_the_search_with_the_exception() -> None:
@@ -230,32 +262,15 @@ def test_without_any_runner_the_search_ends_and_says_so() -> None:
     algorithm.stop()
 
 
-def test_episodes_that_end_early_teach_the_steps_that_they_played() -> None:
-    one, two = (built(Landscape(cliff=9), runners=runners) for runners in (1, 2))
-
-    episodes = play_to_the_end(one)
-
-    lengths = [len(episode.actions) for episode in episodes]
-    assert min(lengths) < 5 == max(lengths)
-    assert one.learnt.steps == sum(lengths)
-    newest = [step.terminated for step in one.replay.steps][-sum(lengths[-3:]) :]
-    assert newest == [i == length - 1 for length in lengths[-3:] for i in range(length)]
-    greedy = one.play_greedy(2, on_wait=lambda: None)
-    assert [len(episode.actions) for episode in greedy] == [5, 5]  # these never end early
-    assert what_was_done(play_to_the_end(two)) == what_was_done(episodes)
-    one.stop()
-    two.stop()
-
-
-def test_an_environment_that_always_raises_ends_the_search_with_the_layer_and_the_exception() -> None:
-    algorithm = built(Landscape(fails_at=3), runners=1)
+def test_an_environment_that_always_raises_ends_the_search_with_the_layer_and_the_exception(players: Players) -> None:
+    algorithm = built(Landscape(fails_at=3), runners=1, players=players)
 
     with pytest.raises(EnvironmentFailed, match=r"layer3.*the landscape gave way") as problem:
         play_to_the_end(algorithm)
 
     assert (problem.value.code, problem.value.retryable) == ("environment_failed", False)
     assert str(problem.value.where).startswith("RuntimeError in ")
-    algorithm.stop()
+    algorithm.leave()
 
 
 def test_the_plain_agent_learns_update_for_update_what_rllibs_learns() -> None:
