@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from api import watching
@@ -18,47 +17,31 @@ from api.deps import Parts
 from services.database import Database
 from tests.integration.over_http import Service, serving
 from tests.integration.test_api_events import a_note, stream
+from tests.statements import Statement, asked
 from tests.waiting import DEADLINE_SECONDS, wait_until
 
 
-@contextmanager
-def reads_of_events(db: Database) -> Iterator[list[str]]:
-    """Every question for a page of events meanwhile. How often it is asked whether there are any only time tells."""
-    reads: list[str] = []
-
-    def note(*said: object) -> None:
-        if "FROM events" in (statement := str(said[2])) and "LIMIT" in statement:
-            reads.append(statement)
-
-    event.listen(db.engine, "before_cursor_execute", note)
-    try:
-        yield reads
-    finally:
-        event.remove(db.engine, "before_cursor_execute", note)
+def reads_of_events(statements: list[Statement]) -> int:
+    """Questions for a page of events. How often it is asked whether there are any only time tells."""
+    return sum("FROM events" in statement.sql and "LIMIT" in statement.sql for statement in statements)
 
 
 @contextmanager
 def looks_of(hub: watching.Hub, db: Database) -> Iterator[list[list[str]]]:
     """What the database was asked, by anybody, from the end of each look to the end of the next one."""
     looks: list[list[str]] = []
-    said: list[str] = []
     look = hub._look
 
-    def noted(known: dict[str, int]) -> Any:
-        found = look(known)
-        looks.append(said.copy())
-        said.clear()
-        return found
+    with asked(db) as statements:
 
-    def note(*of: object) -> None:
-        said.append(str(of[2]))
+        def noted(known: dict[str, int]) -> Any:
+            found = look(known)
+            looks.append([statement.sql for statement in statements])
+            statements.clear()
+            return found
 
-    event.listen(db.engine, "before_cursor_execute", note)
-    hub._look = noted  # type: ignore[method-assign]
-    try:
+        hub._look = noted  # type: ignore[method-assign]
         yield looks
-    finally:
-        event.remove(db.engine, "before_cursor_execute", note)
 
 
 async def some(pieces: AsyncIterator[bytes], count: int) -> list[bytes]:
@@ -76,7 +59,7 @@ def reads_for(service: Service, watchers: int) -> int:
     async def watch() -> int:
         streams = [parts.hub.follow(job_id, 0) for _ in range(watchers)]
         await asyncio.gather(*(some(pieces, start) for pieces in streams))
-        with reads_of_events(service.db) as reads:
+        with asked(service.db) as statements:
             for number in range(1, 11):
                 await asyncio.to_thread(worker.say, a_note(number))
                 told = await asyncio.gather(*(some(pieces, 1) for pieces in streams))
@@ -84,7 +67,7 @@ def reads_for(service: Service, watchers: int) -> int:
                 assert f'"number":{number}' in told[0][0].decode()
         for pieces in streams:
             await pieces.aclose()  # type: ignore[attr-defined]
-        return len(reads)
+        return reads_of_events(statements)
 
     return asyncio.run(watch())
 
@@ -111,13 +94,13 @@ def test_two_hundred_connections_hear_all_for_one_look_at_a_time(service: Servic
             writer.write(request)
         await asyncio.to_thread(worker.say, a_note(0))
         await asyncio.gather(*(heard(reader, 0) for reader, _ in lines))
-        with reads_of_events(service.db) as reads:
+        with asked(service.db) as statements:
             for number in range(1, 6):
                 await asyncio.to_thread(worker.say, a_note(number))
                 told = await asyncio.gather(*(heard(reader, number) for reader, _ in lines))
         for _, writer in lines:
             writer.close()
-        return told, len(reads)
+        return told, reads_of_events(statements)
 
     told, read = asyncio.run(watch())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import event
 
 from api import recall
 from services import listing, scheduling
@@ -17,6 +16,7 @@ from services.tables import Job
 from services.tenants import DEFAULT
 from services.testing import settings_in
 from tests.integration.over_http import LEAST, Service, serving
+from tests.statements import asked
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +42,15 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def plans(service: Service, work: Callable[[], object]) -> dict[str, str]:
     """Every SELECT that this makes, with the steps of its plan."""
-    asked: dict[str, tuple[object, ...]] = {}
-
-    def note(_connection: object, _cursor: object, statement: str, parameters: tuple[object, ...], *_: object) -> None:
-        if statement.lstrip().startswith("SELECT"):
-            asked[statement] = parameters
-
-    event.listen(service.db.engine, "before_cursor_execute", note)
-    try:
+    with asked(service.db) as statements:
         work()
-    finally:
-        event.remove(service.db.engine, "before_cursor_execute", note)
+    questions = dict(statement for statement in statements if statement.is_select)
     with service.db.engine.connect() as connection:
         return {
             statement: "\n".join(
                 row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
             )
-            for statement, parameters in asked.items()
+            for statement, parameters in questions.items()
         }
 
 

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import select, update
 
 from purlkit.results import Outcome
 from services import attempts, outlook, scheduling
-from services.database import Database
 from services.settings import Settings
 from services.states import AttemptState
 from services.tables import DispatcherRow, Job
 from services.testing import FakeLauncher, FakeWorker
 from tests.bench import Bench
 from tests.scene import Scene, handle_of
+from tests.statements import asked
 
 FOUR_CPUS = {"PURL_MAX_RUNNING": "10", "PURL_CPUS": "4"}
-
-
-@contextmanager
-def counted(db: Database) -> Iterator[list[str]]:
-    """Every statement that the database is asked meanwhile."""
-    statements: list[str] = []
-
-    def note(*said: object) -> None:
-        statements.append(str(said[2]))
-
-    event.listen(db.engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(db.engine, "before_cursor_execute", note)
 
 
 def reserving(cpus: int) -> dict[str, int]:
@@ -89,7 +71,7 @@ def test_a_page_of_jobs_is_looked_up_together_and_each_is_told_what_it_is_told_a
     with bench.db.read() as session:
         page = [job for job in session.scalars(select(Job)) if job.id != starting.claim.job_id]
 
-    with counted(bench.db) as statements, bench.db.read() as session:
+    with asked(bench.db) as statements, bench.db.read() as session:
         together = outlook.of(session, page, {})
 
     assert 0 < len(statements) < 10

@@ -5,20 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from sqlalchemy import event
 
 from services import attempts
 from services.launch import RayJobsLauncher, ray_jobs
 from services.testing import fill_queue
 from tests.bench import Bench
 from tests.fake_ray import fake_ray
+from tests.statements import asked
 from tests.waiting import wait_until
 
 FEW, MANY = 200, 20_000
@@ -27,26 +26,12 @@ FEW, MANY = 200, 20_000
 # all that wait, as it once was, costs eleven times as much on PostgreSQL and eighty times on SQLite.
 MORE = 2
 
-Said = list[tuple[str, Any]]
-
-
-def statements(bench: Bench, work: Callable[[], object]) -> Said:
-    said: Said = []
-
-    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        said.append((statement, parameters))
-
-    event.listen(bench.db.engine, "before_cursor_execute", note)
-    try:
-        work()
-    finally:
-        event.remove(bench.db.engine, "before_cursor_execute", note)
-    return said
-
 
 def effort(bench: Bench) -> int:
     """Of a claim, however fast the machine is: pages that PostgreSQL looks at, or steps of SQLite's machine."""
-    questions = [(said, given) for said, given in statements(bench, bench.claim) if said.startswith("SELECT")]
+    with asked(bench.db) as statements:
+        bench.claim()
+    questions = [statement for statement in statements if statement.is_select]
     assert questions
     with bench.db.engine.connect() as connection:
         if connection.dialect.name == "postgresql":
@@ -80,12 +65,16 @@ def test_looking_for_what_is_overdue_is_one_question_however_many_jobs_have_a_ti
         return bench.overdue(attempts.expired)
 
     late = bench.running(timeout_seconds=60)
-    with_one = len(statements(bench, look))
+    with asked(bench.db) as with_one:
+        look()
     for _ in range(5):
         bench.running(timeout_seconds=60)
     bench.age(late, seconds=61)
 
-    assert len(statements(bench, look)) == with_one
+    with asked(bench.db) as with_many:
+        look()
+
+    assert len(with_many) == len(with_one)
     assert look() == [late.claim.attempt_id]
 
 

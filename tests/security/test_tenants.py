@@ -5,15 +5,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 from fastapi.routing import APIRoute
-from sqlalchemy import event
 
 from services.testing import an_episode
-from tests.integration.over_http import Service, assert_problem
+from tests.integration.over_http import assert_problem
 from tests.security.doors import Doors, Someone, a_weights_file, guarded
+from tests.statements import asked
 
 
 @pytest.fixture(scope="module")
@@ -138,20 +137,6 @@ def test_sending_what_another_has_sent_looks_like_sending_something_new(alice: S
     assert bob.http.post("/weights", content=file, headers=kind).status_code == 200
 
 
-@contextmanager
-def asked(service: Service) -> Iterator[list[str]]:
-    statements: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    event.listen(service.db.engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(service.db.engine, "before_cursor_execute", note)
-
-
 def test_every_query_of_every_route_asks_for_the_tenant(doors: Doors, alice: Someone, done: str) -> None:
     paths = [
         route.path.replace("{job_id}", done).replace("{name}", "pruned.safetensors").replace("{number}", "1")
@@ -160,13 +145,13 @@ def test_every_query_of_every_route_asks_for_the_tenant(doors: Doors, alice: Som
         and "GET" in route.methods
         and not route.path.startswith(("/attempts", "/checks"))
     ]
-    with asked(doors.service) as statements:
+    with asked(doors.service.db) as statements:
         for path in paths:
             alice.http.get(path)
         alice.http.post(f"/jobs/{done}/retry")
         alice.submit()
 
-    looked = {said for said in statements if said.lstrip().startswith(("SELECT", "UPDATE", "DELETE"))}
+    looked = {said.sql for said in statements if said.sql.lstrip().startswith(("SELECT", "UPDATE", "DELETE"))}
     about = re.compile(
         r"(?:FROM|JOIN|UPDATE) (jobs|attempts|events|episodes|artifacts|saved_work|weights|log_chunks|checks)\b"
     )
