@@ -90,7 +90,7 @@ class Machine:
         environ |= {"HOME": str(self.folder), "PATH": f"{VENV}:{os.environ['PATH']}"}
         if self._is_ours(service):
             environ |= {"PYTHONPATH": str(compose.ROOT), "PURL_DATA_DIR": str(self.folder / f"{service}-{nth}")}
-            environ |= {"PURL_HOST": "127.0.0.1", "PURL_POLL_SECONDS": "0.05", "PURL_DRAIN_SECONDS": "1"}
+            environ |= {"PURL_HOST": "127.0.0.1", "PURL_POLL_SECONDS": "0.25", "PURL_DRAIN_SECONDS": "1"}
         return environ
 
     def _is_ours(self, service: str) -> bool:
