@@ -60,8 +60,8 @@ def read(folder: Path, files: str = "*.jsonl") -> list[Op]:
     """All of a folder, by the time of their acknowledgement. The last line of a killed process may be half."""
     ops = []
     for path in folder.glob(files):
-        for line in path.read_text().splitlines():
-            if line.endswith("}"):
+        for line in path.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
                 ops.append(Op(**json.loads(line)))
     return sorted(ops, key=lambda op: op.ended)
 
