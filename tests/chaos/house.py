@@ -22,6 +22,7 @@ from typing import Any
 PRELOADED = ["pytest", "api.__main__", "services.dispatcher", "tests.chaos.house", "tests.chaos.alone", "obstore"]
 # What a server imports when it begins to serve, which is half of its start.
 PRELOADED += ["uvloop", "uvicorn.loops.uvloop", "uvicorn.lifespan.on", "anyio._backends._asyncio", "h11"]
+PRELOADED += ["tests.chaos.warm"]
 LOOK_SECONDS = 0.01
 NOBODY = "http://127.0.0.1:9"
 
