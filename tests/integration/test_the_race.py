@@ -38,7 +38,7 @@ from workers.tuning import Entrant
 SPEC = JobSpec.model_validate(
     {
         "model": {"name": "mlp", "kwargs": {"hidden": 32}},
-        "targets": {"sparsity": [0.8, 0.9], "accuracy": 0.8},
+        "targets": {"sparsity": [0.5, 0.8, 0.9], "accuracy": 0.8},
         "search": {"episodes": 4, "retrain": {"images": 200}},
         "baselines": ["global", "lamp", "random"],
         "fine_tune": {"epochs": 3},
@@ -89,7 +89,7 @@ def searched() -> dict[str, bytes]:
     walks = [a_walk(0, 3, 4, 1, reward=-0.1), *(a_walk(i, 1, 1, 1) for i in range(1, 4))]
     found = Found(walks, [a_walk(0, 2, 3, 0, kind="greedy")], seconds=2.0, images=2000).to_bytes()
     dense = checkpoint.to_bytes(trained(SPEC, SPLITS.train, Training(epochs=5)), metadata={})
-    return {"dense": dense, "found": found, "found-p1": found}
+    return {"dense": dense, "found": found, "found-p1": found, "found-p2": found}
 
 
 @pytest.fixture
@@ -109,18 +109,18 @@ def done(spec: JobSpec, folder: Path, saved: dict[str, bytes]) -> tuple[Finish, 
 
 @pytest.fixture(scope="module")
 def curve(searched: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> tuple[Finish, LocalLink]:
-    """The job with two sparsities, undisturbed."""
+    """The job with three sparsities, undisturbed."""
     finish, link = done(SPEC, tmp_path_factory.mktemp("curve"), searched)
     assert finish.outcome is Outcome.SUCCEEDED, finish.error
     return finish, link
 
 
-def test_two_sparsities_give_two_verified_checkpoints_and_a_front(curve: tuple[Finish, LocalLink]) -> None:
+def test_three_sparsities_give_three_verified_checkpoints_and_a_front(curve: tuple[Finish, LocalLink]) -> None:
     finish, link = curve
     result = finish.result
     assert result is not None
 
-    assert [point.target for point in result.points] == [0.8, 0.9]
+    assert [point.target for point in result.points] == [0.5, 0.8, 0.9]
     for point in result.points:
         model = models.build_for(SPEC)
         model.load_state_dict(load(link.artifacts[point.checkpoint.name]))
