@@ -6,28 +6,30 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.running import SMALL_JOB
+from tests.acceptance.running import LEAST_JOB
 from tests.cluster.topology import START_SECONDS, Cluster, a_cluster
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
-EPISODES = 20
+EPISODES = 24
 JOB = {
-    **SMALL_JOB,
-    "search": {**SMALL_JOB["search"], "episodes": EPISODES},
-    "resources": {"env_runners": 1},
-    # The search is what is interrupted: what comes behind it may be short.
+    **LEAST_JOB,
+    # The search is what is interrupted, and takes seconds; what comes before and behind it may be short. An episode
+    # costs little beside the processes.
+    "search": {**LEAST_JOB["search"], "episodes": EPISODES, "retrain": {"epochs": 4}},
     "baselines": ["global"],
     "race": {"seeds": 1},
 }
+SEARCH = "search"  # what an attempt saves of it
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    # A driver that Ray starts on a busy machine says its first word after half a minute. One whose node has gone is
-    # known to be lost by what Ray says of it.
-    with a_cluster(nodes=2, servers=1, PURL_LEASE_SECONDS="60") as cluster:
+    # Two starts of an attempt on a busy machine, where Ray takes half a minute and more until a driver says its first
+    # word. One whose node has gone is known to be lost by what Ray says of it.
+    # A dispatcher that asks Ray less often than most tests' costs less.
+    with a_cluster(nodes=2, servers=1, PURL_LEASE_SECONDS="120", PURL_POLL_SECONDS="2") as cluster:
         yield cluster
 
 
@@ -35,7 +37,9 @@ def test_a_job_runs_from_post_to_checkpoint_though_a_node_is_killed(cluster: Clu
     """By Ray Jobs and S3; the worker came with the job and knows neither. What was finished is not played again."""
     user = cluster.user
     job_id = user.submit(JOB)
-    user.searching(job_id, episodes=5)
+    user.searching(job_id, episodes=1)
+    wait_until("its search is saved", lambda: SEARCH in cluster.saved(job_id))
+    killed = user.job(job_id)["attempts"][-1]["number"]
 
     cluster.node_of_the_driver().kill()
     job = user.ended(job_id)
@@ -46,7 +50,7 @@ def test_a_job_runs_from_post_to_checkpoint_though_a_node_is_killed(cluster: Clu
     assert {attempt["state"] for attempt in lost} == {"lost"}
     assert last["state"] == "succeeded"
     assert [episode["index"] for episode in user.episodes(job_id)] == list(range(EPISODES))
-    assert {episode["attempt"] for episode in user.episodes(job_id)} == {1, last["number"]}
+    assert {episode["attempt"] for episode in user.episodes(job_id)} == {killed, last["number"]}
     assert user.wrong_files(job_id) == []
     checkpoint = job["result"]["checkpoint"]["href"]
     assert user.http.get(checkpoint, params={"redirect": "true"}).status_code == 307

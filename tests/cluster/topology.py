@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import select
 
+from services.database import Database
+from services.tables import SavedBlob
 from tests import postgres
 from tests.acceptance.running import QUICK, STOP_SECONDS
 from tests.cluster.hosts import Host, Hosts, hosts, wait_for_line
@@ -107,6 +110,7 @@ class Cluster:
                 headers={"Authorization": f"Bearer {TOKEN}"},
                 timeout=30,
                 trust_env=False,
+                verify=False,  # plain HTTP: to read certificates for each call would take longer than the answer
             )
         return answer.raise_for_status().json()
 
@@ -119,7 +123,9 @@ class Cluster:
         return sum("CPU" in node["resources_total"] for node in told["data"]["result"]["result"])
 
     def wait_for_nodes(self, count: int) -> None:
-        wait_until(f"the head has {count} nodes", lambda: self.nodes_alive() == count, seconds=START_SECONDS)
+        wait_until(
+            f"the head has {count} nodes", lambda: self.nodes_alive() == count, seconds=START_SECONDS, longest_pause=1.0
+        )
 
     def node_of_the_driver(self) -> Host:
         return wait_until("a driver runs", lambda: next((n for n in self.nodes if n.pids("workers.run")), None))
@@ -178,6 +184,11 @@ class Cluster:
         with self.hosts.by_name["s3"].entered():
             said = httpx.get(listing, trust_env=False).raise_for_status().text
         return re.findall(r"<Key>([^<]+)</Key>", said)
+
+    def saved(self, job_id: str) -> list[str]:
+        """What the next attempt of this job would find, by its names."""
+        with closing(Database.open(self.database_url)) as db, db.read() as session:
+            return list(session.scalars(select(SavedBlob.name).where(SavedBlob.job_id == job_id)))
 
     # ---- what happens to it
 
