@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from services import artifacts
 from services.artifacts import LocalStore
+from services.database import Database
 from services.testing import database_in
 
 
@@ -69,15 +71,21 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return disk
 
 
-def test_bytes_then_name_then_row(tmp_path: Path, disk: Disk) -> None:
-    store = LocalStore(tmp_path / "artifacts")
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
     with closing(database_in(tmp_path)) as db:
-        for data in (b"one", b"another"):
-            with store.begin() as writer:
-                writer.write(data)
-                blob = artifacts.keep(db, writer)
-            with db.write() as session:
-                artifacts.confirm(session, blob.sha256)
+        yield db
+
+
+def test_bytes_then_name_then_row(tmp_path: Path, db: Database, disk: Disk) -> None:
+    """The database is there before the disk is looked at: how it is made says nothing of the store."""
+    store = LocalStore(tmp_path / "artifacts")
+    for data in (b"one", b"another"):
+        with store.begin() as writer:
+            writer.write(data)
+            blob = artifacts.keep(db, writer)
+        with db.write() as session:
+            artifacts.confirm(session, blob.sha256)
 
     assert disk.said == []
     assert len(disk.synced) >= 4
