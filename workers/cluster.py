@@ -28,11 +28,6 @@ TCP_SECONDS = 5.0
 SHUTDOWN_SECONDS = 30.0
 LOOK_SECONDS = 0.2
 
-# What Ray starts beside each head, by the methods of its Node: a web server, here without pages; the autoscaler of one
-# machine; a reader of the workers' output for drivers that want it. Nobody asks a Ray of our own, and they cost a third
-# of its start.
-NOBODY_ASKS = ("start_api_server", "start_monitor", "start_log_monitor")
-
 
 def quiet() -> None:
     """To be called before anything imports Ray."""
@@ -121,12 +116,37 @@ def _fewer_processes() -> Iterator[None]:
 
     skipped = {name: getattr(Node, name) for name in NOBODY_ASKS if hasattr(Node, name)}
     for name in skipped:
-        setattr(Node, name, lambda *_, **__: None)
+        setattr(Node, name, NOBODY_ASKS[name])
     try:
         yield
     finally:
         for name, method in skipped.items():
             setattr(Node, name, method)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+def _no_api_server(node: Any, *_: Any, **__: Any) -> None:
+    """Only its address, which Ray would look for once a second, and each time write into a log that there is none.
+
+    Nobody listens there, as at that of a server without pages. The port is below those that any account may take: what
+    goes there has the token.
+    """
+    from ray._private.ray_constants import DASHBOARD_ADDRESS, KV_NAMESPACE_DASHBOARD
+
+    node.get_gcs_client().internal_kv_put(DASHBOARD_ADDRESS.encode(), b"127.0.0.1:9", True, KV_NAMESPACE_DASHBOARD)
+
+
+# What Ray starts beside each head, by the methods of its Node: a web server, here without pages; the autoscaler of one
+# machine; a reader of the workers' output for drivers that want it. Nobody asks a Ray of our own, and they cost a third
+# of its start.
+NOBODY_ASKS: dict[str, Callable[..., None]] = {
+    "start_api_server": _no_api_server,
+    "start_monitor": _nothing,
+    "start_log_monitor": _nothing,
+}
 
 
 _REMEDY = "look at attempt.log, at PURL_RAY_ADDRESS, and at RAY_AUTH_TOKEN where the cluster asks for one"

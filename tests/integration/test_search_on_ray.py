@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import ray
 import torch
+from ray._private.ray_constants import DASHBOARD_ADDRESS, KV_NAMESPACE_DASHBOARD
+from ray.experimental.internal_kv import _internal_kv_get
 from ray.rllib.core import DEFAULT_MODULE_ID
 from safetensors.numpy import load
 
@@ -53,6 +55,8 @@ def test_a_ray_of_our_own_is_what_a_search_needs_and_no_more() -> None:
 
     assert started >= {"gcs_server", "raylet"}
     assert not started & {"dashboard.py", "monitor.py", "log_monitor.py"}
+    # Or it would be looked for as long as the job lasts.
+    assert _internal_kv_get(DASHBOARD_ADDRESS, namespace=KV_NAMESPACE_DASHBOARD)
 
 
 @pytest.fixture(scope="module")
