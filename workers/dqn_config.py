@@ -37,9 +37,8 @@ def dqn_config(
             sample_timeout_s=None,
             rollout_fragment_length=1,
         )
-        .learners(num_learners=0, num_gpus_per_learner=0)
+        .learners(learner_class=WalkLearner, num_learners=0, num_gpus_per_learner=0)
         .training(
-            learner_class=WalkLearner,
             gamma=agent.gamma,
             lr=agent.learning_rate,
             train_batch_size_per_learner=agent.batch_size,
