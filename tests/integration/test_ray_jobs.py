@@ -123,17 +123,17 @@ def test_another_launcher_finds_and_ends_it_and_no_process_is_left(yard: Yard, h
     assert not yard.launcher.alive(handle)
 
 
-def test_a_job_of_another_cluster_or_of_this_machine_is_left_to_its_lease(waiting: Yard) -> None:
-    handle = waiting.launch(SLEEPS)
-    elsewhere = {**handle, "address": "http://another:8265"}
+def test_a_job_of_another_cluster_or_of_this_machine_is_left_to_its_lease(head: RayHead, connect: Connect) -> None:
+    elsewhere = {"ray_job": "job_1-a1", "address": "http://another:8265", "log": "/dev/null"}
 
-    assert waiting.launcher.alive(elsewhere)
-    waiting.launcher.end(elsewhere)
-    assert waiting.launcher.alive({"pid": 1, "host": "here"})
-    assert LocalLauncher().alive(handle)
-    LocalLauncher().end(handle)
-
-    assert waiting.launcher.alive(handle)
+    with fault_proxy(head.address) as line:
+        launcher = connect(line.url)
+        for handle in (elsewhere, {"pid": 1, "host": "here"}):
+            assert launcher.alive(handle)
+            launcher.end(handle)
+        assert line.requests == [], "nobody is asked, or told to end it"
+    assert LocalLauncher().alive(elsewhere)
+    LocalLauncher().end(elsewhere)
 
 
 def test_its_nodes_say_what_the_cluster_has_and_a_silent_one_has_what_it_had(connect: Connect, head: RayHead) -> None:
@@ -188,7 +188,12 @@ class TestAmbiguousAnswers:
         assert f"{submitting.name}-a1" not in head.jobs()
 
     def test_a_log_that_never_comes_or_finds_no_room_holds_nobody_up(
-        self, yard: Yard, line: FaultProxy, connect: Connect, monkeypatch: pytest.MonkeyPatch
+        self,
+        yard: Yard,
+        line: FaultProxy,
+        connect: Connect,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         """It lies on the driver's node, which may be cut off while the head answers."""
         monkeypatch.setattr(ray_jobs, "LOG_TIMEOUT", httpx.Timeout(0.5))
@@ -203,6 +208,7 @@ class TestAmbiguousAnswers:
         assert time.monotonic() - began < 300
         assert not yard.launcher.alive(handle)
         yard.launcher.end({**handle, "log": "/dev/full"})
+        assert "its log is not kept: [Errno 28]" in caplog.text
 
     def test_while_ray_is_silent_only_the_lease_tells(self, submitting: Yard, line: FaultProxy) -> None:
         handle = submitting.launch(SLEEPS)
