@@ -19,6 +19,7 @@ from services.states import JobState
 from services.tables import Job, Sweep
 from services.testing import a_spec
 from tests.bench import Bench
+from tests.chaos.house import PRELOADED
 
 PROCESSES = 4
 START_SECONDS = 300.0  # of all of them beside each other, on a busy machine
@@ -48,9 +49,10 @@ def claim_in_threads(settings: Settings, start: Barrier, answers: multiprocessin
 
 def test_each_job_is_claimed_once_by_many_processes(bench: Bench) -> None:
     submitted = {bench.submit() for _ in range(JOBS)}
-    # One process has imported all that they need before they leave it: each would take a second to do so.
+    # One process has imported all that they need before they leave it: each would take a second to do so. All tests
+    # have it together, and whoever starts it says what for.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([*PRELOADED, __name__])
     start, answers = context.Barrier(PROCESSES), context.Queue()
     claimers = [
         context.Process(target=claim_in_threads, args=(bench.settings, start, answers)) for _ in range(PROCESSES)
