@@ -59,14 +59,14 @@ def database_in(folder: Path, **environ: str) -> Database:
     file = Path(url.removeprefix("sqlite:///"))
     if url.startswith("sqlite:///") and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(_migrated_file())
+        file.write_bytes(migrated_file())
     else:
         upgrade(url)
     return Database.open(url)
 
 
 @cache
-def _migrated_file() -> bytes:
+def migrated_file() -> bytes:
     """What they make of a new file, once for each process: it takes longer than most of what is done with it."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "purl.db"

@@ -5,15 +5,13 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from services.database import upgrade
-from services.testing import settings_in
+from services.testing import migrated_file, settings_in
 from tests import postgres
 from tests.bench import Bench
 
@@ -51,14 +49,6 @@ def postgresql() -> Iterator[postgres.Databases]:
     """A real server, started when the first test asks for it."""
     with postgres.databases() as made:
         yield made
-
-
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the program's tables, to be copied: making them takes longer than most tests."""
-    url = settings_in(tmp_path_factory.mktemp("migrated")).database_url
-    upgrade(url)
-    return Path(url.removeprefix("sqlite:///"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -117,9 +107,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path, migrated_file: Path) -> str:
+def sqlite_url(tmp_path: Path) -> str:
     url = settings_in(tmp_path).database_url
-    shutil.copy(migrated_file, url.removeprefix("sqlite:///"))
+    Path(url.removeprefix("sqlite:///")).write_bytes(migrated_file())
     return url
 
 

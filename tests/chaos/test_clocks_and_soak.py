@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from services.testing import migrated_file
 from tests.chaos.failpoints import ROOT
 from tests.chaos.scale import is_long, tell, times
 from tests.chaos.town import Town, a_town
@@ -58,10 +58,11 @@ def attempts_of(town: Town, jobs: list[str]) -> list[int]:
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"] if is_long() else ["sqlite"])
 def test_a_soak_leaves_everything_flat_and_clocks_that_are_off_cost_no_lease(
-    request: pytest.FixtureRequest, tmp_path: Path, migrated_file: Path, database: str
+    request: pytest.FixtureRequest, tmp_path: Path, database: str
 ) -> None:
     """One service takes jobs all the time. Another, beside it, has workers that are an hour ahead or an hour behind."""
-    beside = shutil.copy(migrated_file, tmp_path / "beside.db")
+    beside = tmp_path / "beside.db"
+    beside.write_bytes(migrated_file())
     with (
         a_town(tmp_path / "off", f"sqlite:///{beside}", worker="tests.chaos.shifted_worker", **OFF_LEASE) as off,
         a_town(tmp_path / "town", request.getfixturevalue(f"{database}_url")) as town,
