@@ -67,7 +67,7 @@ def database_in(folder: Path, **environ: str) -> Database:
 
 @cache
 def migrated_file() -> bytes:
-    """What they make of a new file, once for each process: it takes longer than most of what is done with it."""
+    """What the migrations make of a new file, once for each process: they take longer than most tests."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "purl.db"
         upgrade(f"sqlite:///{file}")
